@@ -1,0 +1,35 @@
+"""numbanet: neural networks as loop-level Numba kernels under a Keras-shaped API."""
+
+from numbanet.gradients import GradientCheck, gradient_check
+from numbanet.initializers import Constant, RandomNormal, VarianceScaling
+from numbanet.io.checkpoint import load
+from numbanet.kernels.cpu import get_num_threads, set_num_threads
+from numbanet.layers import Activation, Add, Concatenate, Dense, Flatten, Input
+from numbanet.model import Model, Sequential
+from numbanet.optimizers import SGD, Adam
+from numbanet.training import History
+from numbanet.warmup import warmup
+
+__version__ = "0.1.0"
+__all__ = [
+    "SGD",
+    "Activation",
+    "Adam",
+    "Add",
+    "Concatenate",
+    "Constant",
+    "Dense",
+    "Flatten",
+    "GradientCheck",
+    "History",
+    "Input",
+    "Model",
+    "RandomNormal",
+    "Sequential",
+    "VarianceScaling",
+    "get_num_threads",
+    "gradient_check",
+    "load",
+    "set_num_threads",
+    "warmup",
+]

@@ -1,0 +1,143 @@
+"""A network's graph: its nodes in order, their names, and the table of parameters in one flat vector.
+
+Layout of theta: each parameter is a matrix of rows x row stride (the last axis padded to whole vectors of 16 elements,
+padding always zero), followed by one block of the same layout for every slot of the optimiser.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from numbanet.layers import Input, Node, ParameterSpec
+
+LANES = 16  # elements; 64 bytes in float32, the longest vector and a cache line
+
+
+def padded(count):
+    """count rounded up to whole vectors."""
+    return -(-count // LANES) * LANES
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter's place in theta."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def rows(self):
+        return math.prod(self.shape[:-1])
+
+    @property
+    def width(self):
+        return self.shape[-1]
+
+    @property
+    def stride(self):
+        return padded(self.width)
+
+    @property
+    def size(self):
+        """Elements in theta, padding included."""
+        return self.rows * self.stride
+
+    def unpack(self, flat):
+        """The parameter's values, a new array, from theta or anything laid out like it."""
+        matrix = flat[self.offset : self.offset + self.size].reshape(self.rows, self.stride)
+        return matrix[:, : self.width].reshape(self.shape).copy()
+
+    def pack(self, flat, values):
+        """Write the parameter's values."""
+        matrix = flat[self.offset : self.offset + self.size].reshape(self.rows, self.stride)
+        matrix[:, : self.width] = np.asarray(values).reshape(self.rows, self.width)
+
+    def slot(self, index, name, size):
+        """The same layout in the optimiser's slot `index`; `size` is that of all parameters."""
+        return Parameter(f"{self.name}:{name}", self.shape, self.offset + (index + 1) * size)
+
+
+class Graph:
+    """The nodes between inputs and output, in an order in which each comes after the nodes it needs."""
+
+    def __init__(self, inputs, output):
+        self.inputs: tuple[Node, ...] = tuple(inputs)
+        self.output: Node = output
+        self.nodes = _ordered(self.inputs, output)
+        self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
+        self.names = _named(self.layers)
+        self.specs: list[ParameterSpec] = []
+        self.parameters: list[Parameter] = []
+        self.of_layer: dict = {}  # layer -> its parameters by local name
+        self.size = 0  # of theta without slots
+        for node in self.nodes:
+            self._place(node)
+
+    def _place(self, node):
+        specs = node.layer.parameters(*(source.shape for source in node.inputs))
+        known = self.of_layer.setdefault(node.layer, {})
+        name = self.names[node.layer]
+        if known:
+            if {key: spec.shape for key, spec in specs.items()} != {key: at.shape for key, at in known.items()}:
+                raise ValueError(f"layer {name!r} is shared by inputs of different shapes")
+            return
+        for key, spec in specs.items():
+            known[key] = Parameter(f"{name}.{key}", spec.shape, self.size)
+            self.parameters.append(known[key])
+            self.specs.append(spec)
+            self.size += known[key].size
+
+    @property
+    def count(self):
+        """Number of parameters, without padding."""
+        return sum(math.prod(parameter.shape) for parameter in self.parameters)
+
+    def initialise(self, flat, seed):
+        """Draw all parameters; number i from the stream (seed, i), so that each has its own."""
+        for index, (parameter, spec) in enumerate(zip(self.parameters, self.specs, strict=True)):
+            generator = np.random.Generator(np.random.Philox(key=[seed, index]))
+            parameter.pack(flat, spec.initializer.draw(parameter.shape, generator))
+
+
+def _ordered(inputs, output):
+    """Depth first from the output, without recursion: nets may be deep. Every path must end at the inputs."""
+    order, state, stack = list(inputs), dict.fromkeys(inputs, True), [output]
+    while stack:
+        node = stack[-1]
+        waiting = [source for source in reversed(node.inputs) if source not in state]
+        if node in state:
+            stack.pop()
+        elif isinstance(node.layer, Input):
+            raise ValueError(f"the output depends on an Input of shape {node.shape} that the model was not given")
+        elif waiting:
+            stack.extend(waiting)
+        else:
+            state[node] = True
+            order.append(stack.pop())
+    used = {source for node in order for source in node.inputs} | {output}
+    for node in inputs:
+        if node not in used:
+            raise ValueError(f"the output does not depend on the Input of shape {node.shape}")
+    return order
+
+
+def _named(layers):
+    """A name for every layer: its own, or its class and a number."""
+    given = [layer.name for layer in layers if layer.name]
+    for name in given:
+        if given.count(name) > 1:
+            raise ValueError(f"two layers are named {name!r}; names must differ")
+    names, counts = {}, {}
+    for layer in layers:
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
+        name = layer.name
+        while name is None or (name in given and layer.name is None):
+            counts[kind] = counts.get(kind, 0) + 1
+            name = f"{kind}_{counts[kind]}"
+        names[layer] = name
+    return names

@@ -1,0 +1,111 @@
+"""The op catalogue: what every op reads, writes and is told, whichever device computes it.
+
+An op is one row of a program's op table::
+
+    address | 4 sizes | operand 0 | operand 1 | ...          an operand is 3 integers: where, rows, row stride
+
+and a kernel is a loop with one signature for all ops, `(op, theta, work, step, first, last)`: the op's row, the
+parameters, the workspace, the step record below, and the part of the op's axis that this call computes. The axis of a
+"batch" op is the rows of the batch, the axis of a "parameter" op the rows of the parameter it writes.
+
+Derivatives go by name: the gradient of operand `x` is operand `dx`, and `backward` lists the ops which compute the
+gradients of an op's operands, one each. The plan differentiates a network with nothing but this table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+SIZES = 4  # size fields of a row
+OPERAND = 3  # integers of an operand: where (offset or address), rows, row stride
+
+# The step record, an int64 array: what the engine tells all kernels about the step under way.
+ROWS = 0  # rows of the current batch (the last one may be short)
+START = 1  # position of the batch's first row in the order of samples
+BATCH = 2  # index of the batch in the epoch
+UPDATE = 3  # steps done since the model was compiled
+BATCH_SIZE = 4
+SAMPLES = 5  # samples in the epoch
+STEP_FIELDS = 8
+
+DEVICES = ("cpu",)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One entry of the catalogue: operand and size names in the order of the table's row."""
+
+    name: str
+    operands: tuple[str, ...]
+    writes: frozenset[str]
+    sizes: tuple[str, ...]
+    axis: str
+    backward: tuple[str, ...]
+
+
+def _entry(name, form, backward=(), axis="batch"):
+    """Read a form like "x kernel -> y | inputs units": operands read -> operands written | sizes."""
+    operands, _, sizes = form.partition("|")
+    reads, _, writes = operands.partition("->")
+    return Op(
+        name, tuple(f"{reads} {writes}".split()), frozenset(writes.split()), tuple(sizes.split()), axis, tuple(backward)
+    )
+
+
+def _activation(name):
+    return (
+        _entry(f"{name}_forward", "x -> y | width", [f"{name}_backward"]),
+        _entry(f"{name}_backward", "y dy -> dx | width"),
+    )
+
+
+OPS = {
+    op.name: op
+    for op in (
+        # batch: into the workspace and out of it
+        _entry("gather_rows", "data order -> x | width"),
+        _entry("gather_classes", "data order -> x | width"),
+        _entry("scatter_rows", "x -> data | width"),
+        # dense
+        _entry(
+            "dense_forward",
+            "x kernel bias -> y | inputs units",
+            ["dense_backward_input", "dense_backward_kernel", "dense_backward_bias"],
+        ),
+        _entry("dense_backward_input", "dy kernel -> dx | inputs units"),
+        _entry("dense_backward_kernel", "x dy -> dkernel | inputs units", axis="parameter"),
+        _entry("dense_backward_bias", "dy -> dbias | units", axis="parameter"),
+        # pointwise
+        *_activation("sigmoid"),
+        *_activation("tanh"),
+        *_activation("relu"),
+        *_activation("softmax"),
+        _entry("copy_forward", "x -> y | width at", ["copy_backward"]),
+        _entry("copy_backward", "dy -> dx | width at"),
+        _entry("add_forward", "x -> y | width", ["copy_backward"]),
+        # loss and metrics: one number a row, added to a column of the scores
+        _entry("half_squared_error", "y target -> dy scores | width"),
+        _entry("mse", "y target -> dy scores | width"),
+        _entry("cross_entropy", "y target -> dy scores | width"),
+        _entry("binary_cross_entropy", "y target -> dy scores | width"),
+        _entry("softmax_cross_entropy", "x target -> y dx scores | width"),
+        _entry("sigmoid_binary_cross_entropy", "x target -> y dx scores | width"),
+        _entry("accuracy", "y target -> scores | width column"),
+        _entry("binary_accuracy", "y target -> scores | width column"),
+        _entry("mean_squared_error", "y target -> scores | width column"),
+        _entry("mean_absolute_error", "y target -> scores | width column"),
+        # update
+        _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
+        _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
+        _entry("nesterov_update", "gradient coefficients -> parameter velocity", axis="parameter"),
+        _entry("adam_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
+    )
+}
+
+
+def load(device):
+    """The module of a device's kernels. Picking a device is picking a module."""
+    from numbanet.names import lookup
+
+    return importlib.import_module(lookup("device", device, {name: f"{__name__}.{name}" for name in DEVICES}))

@@ -1,0 +1,178 @@
+"""How kernels are compiled: the only place with jit flags, the cache and its stamp, and the table of addresses.
+
+Every kernel is compiled by itself, on first use, for the dtype in hand, and cached on disk by itself. Numba's cache
+alone does not notice an edited callee in another file nor changed flags, so every entry carries a stamp over all
+kernel sources and flags. Under NUMBA_DISABLE_JIT=1 kernels are plain Python functions and an "address" is a number
+in a list; everything above this module works unchanged, slowly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import warnings
+
+from numba import config, njit, types
+
+FLAGS = {
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},  # not nnan, ninf: NaN and Inf keep their meaning
+    "nogil": True,
+}
+POINTERS = {"float32": types.CPointer(types.float32), "float64": types.CPointer(types.float64)}
+JIT = not config.DISABLE_JIT
+
+_compilations = 0  # kernels compiled, not loaded from the cache, in this process
+_uncached = False  # has the user been told that nothing can be cached?
+_functions = []  # the kernels by "address" under NUMBA_DISABLE_JIT=1
+
+
+def compilations():
+    """Number of kernels and loops which this process had to compile because no cache held them."""
+    return _compilations
+
+
+def _stamp():
+    sources = pathlib.Path(__file__).parent.rglob("*.py")
+    digest = hashlib.sha256(repr((sorted(FLAGS["fastmath"]), FLAGS["error_model"], config.BOUNDSCHECK)).encode())
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _warn_uncached(problem):
+    global _uncached
+    if not _uncached:
+        _uncached = True
+        warnings.warn(
+            f"numbanet cannot keep compiled kernels on disk ({problem}); every process will compile them again. "
+            "Set NUMBA_CACHE_DIR to a writable directory.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _stamped_cache(function, name):
+    """A FunctionCache under the kernel's own name and our stamp; None where it cannot be had.
+
+    FunctionCache is private to Numba: if it moves, kernels run uncached after one warning.
+    """
+    try:
+        from numba.core.caching import FunctionCache
+
+        class StampedCache(FunctionCache):
+            def _index_key(self, signature, codegen):
+                # Not the closure's contents as Numba has it: a dispatcher there pickles differently in every process.
+                return signature, codegen.magic_tuple(), name
+
+            def load_overload(self, signature, target_context):
+                try:
+                    return super().load_overload(signature, target_context)
+                except Exception:  # truncated or foreign file: compile again and overwrite it
+                    return None
+
+            def save_overload(self, signature, data):
+                try:
+                    super().save_overload(signature, data)
+                except OSError as problem:
+                    _warn_uncached(problem)
+                except Exception:
+                    self.flush()  # an index that cannot be read
+                    super().save_overload(signature, data)
+
+        function.__qualname__ = name  # names the cache file
+        cache = StampedCache(function)
+        cache._cache_file._source_stamp = _STAMP
+        return cache
+    except (ImportError, AttributeError, RuntimeError, OSError) as problem:
+        _warn_uncached(problem)
+        return None
+
+
+_STAMP = _stamp() if JIT else ""
+
+
+def scalar(function):
+    """A scalar function that kernels call: inlined into each of them, on every device."""
+    return njit(**FLAGS)(function) if JIT else function
+
+
+class Kernel:
+    """A loop with the signature of all ops, compiled for a dtype when its address is first asked for."""
+
+    def __init__(self, function, name):
+        self.function, self.name, self.__doc__ = function, name, function.__doc__
+        self._entries = {}
+
+    def address(self, dtype):
+        """The machine address of the kernel for "float32" or "float64"."""
+        if dtype not in self._entries:
+            self._entries[dtype] = self._compile(dtype)
+        return self._entries[dtype][0]
+
+    def _compile(self, dtype):
+        global _compilations
+        if not JIT:
+            _functions.append(self.function)
+            return len(_functions) - 1, self.function
+        index, real = types.CPointer(types.int64), POINTERS[dtype]
+        signature = types.void(index, real, real, index, types.intp, types.intp)
+        entry = _c_function(self.function, signature, self.name)
+        _compilations += not entry.cache_hits
+        return entry.address, entry
+
+
+def _c_function(function, signature, name):
+    """numba.cfunc(signature) with our cache."""
+    from numba.core.ccallback import CFunc
+
+    entry = CFunc(function, (signature.args, signature.return_type), locals={}, options=dict(FLAGS))
+    cache = _stamped_cache(function, name)
+    if cache is not None:
+        entry._cache = cache
+    entry.compile()
+    return entry
+
+
+def kernel(function=None, *, name=None):
+    """Decorator: make a loop an op. Kernels made in a function give their name, plain ones use their own."""
+    if function is None:
+        return lambda f: Kernel(f, name)
+    return Kernel(function, name or function.__name__)
+
+
+class Loop:
+    """An engine loop: one explicit signature, compiled or loaded on the first call."""
+
+    def __init__(self, function, signature, parallel):
+        self.function, self.signature, self.parallel = function, signature, parallel
+        self._compiled = None
+
+    def __call__(self, *arguments):
+        return self.ready()(*arguments)
+
+    def ready(self):
+        """The compiled loop."""
+        if self._compiled is None:
+            self._compiled = self._compile() if JIT else self.function
+        return self._compiled
+
+    def _compile(self):
+        global _compilations
+        dispatcher = njit(parallel=self.parallel, **FLAGS)(self.function)
+        cache = _stamped_cache(self.function, self.function.__name__)
+        if cache is not None:
+            dispatcher._cache = cache
+        dispatcher.compile(self.signature)
+        _compilations += not sum(dispatcher.stats.cache_hits.values())
+        return dispatcher
+
+
+def loop(signature, parallel=False):
+    """Decorator for the engine's loops."""
+    return lambda function: Loop(function, signature, parallel)
+
+
+def registered(address):
+    """The kernel behind an "address" under NUMBA_DISABLE_JIT=1."""
+    return _functions[address]

@@ -1,0 +1,123 @@
+"""What a layer is: a description with fields, an output shape, parameters, and the ops it emits.
+
+A layer holds no arrays, knows no device and imports no kernel. Calling it on nodes makes a node of a graph; one layer
+called twice is shared, parameters and all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from numbanet import validate
+from numbanet.initializers import Initializer
+from numbanet.names import lookup
+
+ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "softmax")
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A parameter that a layer asks for."""
+
+    shape: tuple[int, ...]
+    initializer: Initializer
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """The output of a layer in a graph: the layer, the nodes it was called on, and the shape without the batch."""
+
+    layer: Layer
+    inputs: tuple[Node, ...]
+    shape: tuple[int, ...]
+
+
+class Layer:
+    """Base of all layers. Subclasses are frozen dataclasses; `name` may be None until a model names them."""
+
+    name: str | None
+
+    def __call__(self, inputs):
+        nodes = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+        return connect(self, nodes)
+
+    def output_shape(self, *shapes):
+        """The output's shape for inputs of these shapes; a ValueError says what does not fit."""
+        (shape,) = single(self, shapes)
+        return shape
+
+    def parameters(self, *shapes):
+        """The parameters for inputs of these shapes, ParameterSpec by name, in the order of get_weights."""
+        return {}
+
+    def emit(self, build, parameters, *inputs):
+        """Emit the forward ops into a plan builder; returns the output's buffer."""
+        raise TypeError(f"{type(self).__name__} does not say which ops it emits")
+
+
+def connect(layer, inputs):
+    """The node of a layer called on nodes (or on Input layers)."""
+    nodes = tuple(as_node(layer, value) for value in inputs)
+    return Node(layer, nodes, layer.output_shape(*(node.shape for node in nodes)))
+
+
+def as_node(caller, value):
+    """A node for what a layer or a model was given."""
+    if isinstance(value, Input):
+        return value.node
+    if isinstance(value, Node):
+        return value
+    name = caller if isinstance(caller, str) else type(caller).__name__
+    raise TypeError(f"{name} must be called on nn.Input or on the result of another layer, not on {value!r}")
+
+
+def single(layer, shapes):
+    """The shapes, if there is just one."""
+    if len(shapes) != 1:
+        raise ValueError(f"{type(layer).__name__} takes one input, not {len(shapes)}")
+    return shapes
+
+
+def activation(name):
+    """The name of an activation, checked; None means linear."""
+    name = "linear" if name is None else name
+    lookup("activation", name, dict.fromkeys(ACTIVATIONS))
+    return name
+
+
+def layer_name(name):
+    """A layer's name, checked; None leaves it to the model."""
+    return None if name is None else validate.text("name", name)
+
+
+def width(shape):
+    """Elements of a sample."""
+    return math.prod(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Layer):
+    """Where samples enter. shape: a sample's shape without the batch, a number n meaning (n,)."""
+
+    shape: tuple[int, ...] | int
+    name: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", validate.shape("shape", self.shape))
+        object.__setattr__(self, "name", layer_name(self.name))
+        object.__setattr__(self, "_node", Node(self, (), self.shape))
+
+    @property
+    def node(self):
+        """The one node of this input."""
+        return self._node
+
+    def __call__(self, inputs):
+        raise TypeError("nn.Input is where samples enter: call other layers on it, not it on them")
+
+    def output_shape(self, *shapes):
+        return self.shape
+
+    def emit(self, build, parameters, *inputs):
+        raise AssertionError("inputs are gathered by the plan")

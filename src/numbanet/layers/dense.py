@@ -1,0 +1,52 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numbanet import initializers, validate
+from numbanet.initializers import Initializer
+from numbanet.layers.base import Layer, ParameterSpec, activation, layer_name, single
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Layer):
+    """y = activation(x @ kernel + bias), x of shape (inputs,), y of shape (units,).
+
+    Weights: kernel (inputs, units), bias (units,). Defaults as in Keras: no activation, a bias, kernel glorot_uniform,
+    bias zeros. ValueError if the input is not a vector: put nn.Flatten() before.
+    """
+
+    units: int
+    activation: str | None = None
+    use_bias: bool = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias_initializer: str | Initializer = "zeros"
+    name: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "units", validate.whole_number("units", self.units))
+        object.__setattr__(self, "activation", activation(self.activation))
+        object.__setattr__(self, "use_bias", validate.flag("use_bias", self.use_bias))
+        object.__setattr__(self, "kernel_initializer", initializers.get(self.kernel_initializer))
+        object.__setattr__(self, "bias_initializer", initializers.get(self.bias_initializer))
+        object.__setattr__(self, "name", layer_name(self.name))
+
+    def output_shape(self, *shapes):
+        (shape,) = single(self, shapes)
+        if len(shape) != 1:
+            raise ValueError(f"Dense takes vectors, not samples of shape {shape}; put nn.Flatten() before it")
+        return (self.units,)
+
+    def parameters(self, *shapes):
+        ((inputs,),) = shapes
+        specs = {"kernel": ParameterSpec((inputs, self.units), self.kernel_initializer)}
+        if self.use_bias:
+            specs["bias"] = ParameterSpec((self.units,), self.bias_initializer)
+        return specs
+
+    def emit(self, build, parameters, x):
+        y = build.buffer((self.units,))
+        build.op("dense_forward", x=x, y=y, inputs=x.width, units=self.units, bias=parameters.get("bias"),
+                 kernel=parameters["kernel"])  # fmt: skip
+        return build.activation(self.activation, y, y)

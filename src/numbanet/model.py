@@ -1,0 +1,286 @@
+"""The Model: networks as users see them. Checks happen here, once; below are only programs.
+
+A method either does what it says or raises before anything has changed.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from numbanet import kernels, losses, metrics, optimizers, summary, validate
+from numbanet.graph import Graph
+from numbanet.layers import Input, Layer, as_node, connect
+from numbanet.names import lookup
+from numbanet.plan import build_plan
+from numbanet.program import Program
+from numbanet.training import Data, History, Progress, run_epoch, shuffled
+
+DTYPES = ("float32", "float64")
+PREDICT_BATCH = 256  # rows of a call's workspace in predict and evaluate
+
+
+class Model:
+    """A network from `inputs` (one nn.Input or a list of them) to `outputs`: any graph of layers without cycles.
+
+    seed: whole number from 0 that settles initial weights and the order of samples; None draws one (see `model.seed`).
+    dtype: "float32" (default) or "float64", of weights and all arithmetic.
+    """
+
+    def __init__(self, inputs, outputs, seed=None, dtype="float32"):
+        inputs = inputs if isinstance(inputs, list | tuple) else [inputs]
+        for value in inputs:
+            if not isinstance(value, Input):
+                raise TypeError(f"a model's inputs must be nn.Input, not {value!r}")
+        self._build(Graph([value.node for value in inputs], as_node("a model", outputs)), seed, dtype)
+        self.graph.initialise(self._theta, self.seed)
+
+    def _build(self, graph, seed, dtype):
+        """An uncompiled model with all weights zero."""
+        lookup("dtype", dtype, dict.fromkeys(DTYPES))
+        self.seed = secrets.randbits(32) if seed is None else validate.whole_number("seed", seed, 0, 2**63 - 1)
+        self.dtype = dtype
+        self.graph = graph
+        self.optimizer = self.loss = None
+        self.metrics = ()
+        self.epochs = 0  # begun since the model was built; each has its own order of samples
+        self._device = kernels.load("cpu")
+        self._programs = {}
+        self._step = np.zeros(kernels.STEP_FIELDS, np.int64)
+        self._theta = self._device.zeros(graph.size, dtype)
+
+    # -- what it is
+
+    @property
+    def layers(self):
+        """The layers in order, inputs first."""
+        return list(self.graph.layers)
+
+    @property
+    def updates(self):
+        """Optimiser steps done since compile."""
+        return int(self._step[kernels.UPDATE])
+
+    def __repr__(self):
+        return summary.table(self)
+
+    def summary(self):
+        """Print the table of layers, output shapes and parameters."""
+        print(self)
+
+    def plan(self, mode="train", batch_size=32):
+        """The plan for a mode: "predict", "evaluate", "gradient" or "train" (all but the first need compile)."""
+        if mode != "predict":
+            self._need_compiled()
+        return self._plan(mode, validate.whole_number("batch_size", batch_size), False)
+
+    def get_weights(self):
+        """The weights layer by layer, a list of new arrays: for Dense the kernel (inputs, units), then the bias."""
+        return [parameter.unpack(self._theta) for parameter in self.graph.parameters]
+
+    def set_weights(self, weights):
+        """Set all weights, given as get_weights lists them."""
+        wanted = self.graph.parameters
+        weights = list(weights)
+        if len(weights) != len(wanted):
+            names = ", ".join(parameter.name for parameter in wanted)
+            raise ValueError(f"{len(weights)} arrays given, expected {len(wanted)}: {names}")
+        arrays = [
+            validate.parameter(parameter.name, value, parameter.shape, self.dtype)
+            for parameter, value in zip(wanted, weights, strict=True)
+        ]
+        for parameter, array in zip(wanted, arrays, strict=True):
+            parameter.pack(self._theta, array)
+
+    # -- training
+
+    def compile(self, optimizer="adam", loss=None, metrics=()):
+        """Settle how to train: an optimiser or its name, a loss's name, a list of metrics' names.
+
+        Weights stay; the optimiser starts anew. ValueError for unknown names, listing the known ones.
+        """
+        if loss is None:
+            raise ValueError(f"compile needs a loss; known: {', '.join(losses.LOSSES)}")
+        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        self._compile(optimizers.get(optimizer), losses.get(loss), names)
+
+    def _compile(self, optimizer, loss, names):
+        chosen = tuple(metrics.get(name) for name in names)
+        if len({metric.name for metric in chosen}) != len(chosen):
+            raise ValueError(f"metrics {names} name one metric twice")
+        theta = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
+        theta[: self.graph.size] = self._theta[: self.graph.size]
+        self.optimizer, self.loss, self.metrics = optimizer, loss, chosen
+        self._theta, self._programs = theta, {}
+        self._step[kernels.UPDATE] = 0
+
+    def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
+        """Train for a number of epochs; returns a History with one value an epoch.
+
+        X: array (n, ...) of samples (several inputs: a list of arrays, or a dict by input name).
+        y: targets (n, outputs), or integer labels (n,) where the loss takes classes. Any numeric dtype, memory order
+        or nesting of lists will do.
+        batch_size: 32 rows. verbose: 1 a progress bar, 2 a line an epoch, 0 nothing.
+        validation_split: share in [0, 1) of the samples, taken from the end, that is evaluated instead of trained on;
+        validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch.
+
+        Ctrl-C stops within about 0.1 s: the model is at its last finished update, the epochs so far are returned.
+        """
+        self._need_compiled()
+        data = self._data(X, y)
+        batch_size = min(validate.whole_number("batch_size", batch_size), data.samples)
+        epochs = validate.whole_number("epochs", epochs, 0)
+        shuffle = validate.flag("shuffle", shuffle)
+        verbose = validate.whole_number("verbose", verbose, 0, 2)
+        data, held_out = self._hold_out(data, validation_split, validation_data)
+        batch_size = min(batch_size, data.samples)
+        history, batches = History(), -(-data.samples // batch_size)
+        try:
+            program = self._program("train", batch_size, data.classes)
+            with Progress(verbose, epochs, batches) as progress:
+                for epoch in range(epochs):
+                    progress.start_epoch(epoch)
+                    order = np.arange(data.samples)
+                    if shuffle:
+                        order = shuffled(data.samples, self.seed, self.epochs)
+                    self.epochs += 1
+                    logs = self._train(program, data, order, batch_size, progress.batch)
+                    if held_out:
+                        logs |= {f"val_{name}": value for name, value in self._evaluate(held_out).items()}
+                    history.append(epoch, logs)
+                    progress.end_epoch(logs)
+        except KeyboardInterrupt:
+            return history
+        return history
+
+    def train_on_batch(self, X, y):
+        """One update on one batch; returns its loss and metrics from before the update, as evaluate does."""
+        self._need_compiled()
+        data = self._data(X, y)
+        program = self._program("train", data.samples, data.classes)
+        return self._train(program, data, np.arange(data.samples), data.samples)
+
+    def evaluate(self, X, y):
+        """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}."""
+        self._need_compiled()
+        return self._evaluate(self._data(X, y))
+
+    def predict(self, X):
+        """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype."""
+        arrays, samples = self._features(X)
+        batch_size = min(PREDICT_BATCH, samples)
+        program = self._program("predict", batch_size)
+        predictions = np.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
+        data = Data(arrays | {"predictions": predictions}, samples)
+        run_epoch(program, data, np.arange(samples), batch_size)
+        return predictions.reshape(samples, *self.graph.output.shape)
+
+    def save(self, path):
+        """Write the model to one safetensors file: weights, optimiser state and architecture (see nn.load).
+
+        The file appears whole or not at all: it is written under another name, synced and renamed.
+        """
+        from numbanet.io import checkpoint  # io stands above the model
+
+        checkpoint.save(self, path)
+
+    # -- below the edge: nothing is checked again
+
+    def _need_compiled(self):
+        if self.loss is None:
+            raise ValueError("the model is not compiled; call model.compile(optimizer=..., loss=...) first")
+
+    def _plan(self, mode, batch_size, classes):
+        optimizer = self.optimizer if mode == "train" else None
+        return build_plan(
+            self.graph, mode, batch_size, loss=self.loss, metrics=self.metrics, optimizer=optimizer, classes=classes
+        )
+
+    def _program(self, mode, batch_size, classes=False):
+        """The program of a mode, kept until a larger batch or another kind of target is wanted."""
+        program = self._programs.get((mode, classes))
+        if program is None or not batch_size <= program.plan.batch_size <= 8 * batch_size:
+            plan = self._plan(mode, batch_size, classes)
+            step = self._step if mode == "train" else None
+            program = self._programs[mode, classes] = Program(plan, self._device, self.dtype, self._theta, step)
+        return program
+
+    def _train(self, program, data, order, batch_size, report=None):
+        updates = self.updates + np.arange(-(-len(order) // batch_size))
+        program.bind("coefficients", self.optimizer.coefficients(updates))
+        return self._logs(run_epoch(program, data, order, batch_size, report))
+
+    def _evaluate(self, data):
+        batch_size = min(PREDICT_BATCH, data.samples)
+        program = self._program("evaluate", batch_size, data.classes)
+        return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size))
+
+    def _logs(self, means):
+        names = ("loss", *(metric.name for metric in self.metrics))
+        return {name: float(value) for name, value in zip(names, means, strict=True)}
+
+    def _features(self, X):
+        """Checked inputs by name, and the number of samples."""
+        nodes = self.graph.inputs
+        names = [self.graph.names[node.layer] for node in nodes]
+        if isinstance(X, dict):
+            if set(X) != set(names):
+                raise ValueError(f"X has inputs {sorted(map(str, X))}, expected {sorted(names)}")
+            X = [X[name] for name in names]
+        elif len(nodes) == 1:
+            X = [X]
+        if not isinstance(X, list | tuple) or len(X) != len(nodes):
+            raise ValueError(f"X must be a list of {len(nodes)} arrays, one for each input: {', '.join(names)}")
+        what = [f"X[{name!r}]" for name in names] if len(nodes) > 1 else ["X"]
+        arrays = {
+            name: validate.features(value, node.shape, self.dtype, label)
+            for name, node, value, label in zip(names, nodes, X, what, strict=True)
+        }
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"the inputs have {sorted(lengths)} samples; expected the same number")
+        return arrays, lengths.pop()
+
+    def _data(self, X, y):
+        """Checked inputs and targets."""
+        arrays, samples = self._features(X)
+        width = int(np.prod(self.graph.output.shape))
+        labelled = self.loss.classes and validate.is_classes(y, width)
+        if labelled:
+            targets = validate.classes(y, samples, width)
+        else:
+            targets = validate.values(y, samples, width, self.dtype, probabilities=self.loss.probabilities)
+        return Data(arrays | {"targets": targets}, samples, labelled)
+
+    def _hold_out(self, data, share, given):
+        """Training and validation data (or None) from fit's two arguments."""
+        share = validate.real_number("validation_split", share, 0, 1, open_most=True)
+        if given is not None:
+            if not isinstance(given, list | tuple) or len(given) != 2:
+                raise ValueError("validation_data must be a pair (X, y)")
+            return data, self._data(*given)
+        held = int(data.samples * share)
+        if not share or not held:
+            return data, None
+        return data.part(0, data.samples - held), data.part(data.samples - held, data.samples)
+
+
+class Sequential(Model):
+    """A network of layers one after the other, the first an nn.Input. See Model for seed and dtype."""
+
+    def __init__(self, layers, seed=None, dtype="float32"):
+        layers = list(layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential takes a list of layers, not {layer!r}")
+        if not layers or not isinstance(layers[0], Input):
+            given = type(layers[0]).__name__ if layers else "nothing"
+            raise ValueError(f"Sequential begins with {given}, expected nn.Input(shape) first")
+        node = layers[0].node
+        for layer in layers[1:]:
+            if isinstance(layer, Input):
+                raise ValueError("Sequential takes one nn.Input, the first layer; for several use nn.Model")
+            node = connect(layer, [node])
+        self._build(Graph([layers[0].node], node), seed, dtype)
+        self.graph.initialise(self._theta, self.seed)

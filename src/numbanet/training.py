@@ -1,0 +1,98 @@
+"""Running epochs: slices short enough for Ctrl-C, the history, the progress bar."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+SLICE = 0.1  # seconds of compiled work between two looks at Python: a signal waits no longer, the bar moves
+SHUFFLE = 2**32  # first stream of the orders of samples; streams below belong to the parameters
+
+
+@dataclass
+class History:
+    """What fit returns: `history` maps "loss", each metric and their "val_" twins to one value an epoch."""
+
+    epoch: list[int] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def append(self, epoch, logs):
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Checked samples, ready for a program: arrays by the names under which the plan reads them."""
+
+    arrays: dict[str, np.ndarray]
+    samples: int
+    classes: bool = False
+
+    def part(self, first, last):
+        """Samples from first to last, without a copy."""
+        arrays = {name: array[first:last] for name, array in self.arrays.items()}
+        return Data(arrays, last - first, self.classes)
+
+
+def shuffled(samples, seed, epoch):
+    """The order of an epoch, from its own random stream: the same after a resume."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, SHUFFLE + epoch]))
+    return generator.permutation(samples)
+
+
+def run_epoch(program, data, order, batch_size, report=None):
+    """One pass over the data in the given order; returns the mean of the loss and of each metric.
+
+    report(done, sums) is called between slices with the number of finished batches.
+    """
+    for name, array in data.arrays.items():
+        if program.wants(name):
+            program.bind(name, array)
+    program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
+    program.start(len(order), batch_size)
+    batches, done, count = math.ceil(len(order) / batch_size), 0, 1
+    while done < batches:
+        last = min(batches, done + count)
+        began = time.perf_counter()
+        program.run(done, last)
+        pace = (time.perf_counter() - began) / (last - done)
+        count = int(min(8 * count, max(1, SLICE / max(pace, 1e-9))))
+        done = last
+        if report:
+            report(done)
+    return program.totals() / len(order)
+
+
+class Progress:
+    """One bar for the whole of a fit (verbose 1), a line an epoch (2), or nothing (0)."""
+
+    def __init__(self, verbose, epochs, batches):
+        self.verbose, self.epochs, self.batches, self.epoch = verbose, epochs, batches, 0
+        self.bar = tqdm(total=epochs * batches, unit="batch", disable=verbose != 1, file=sys.stderr, dynamic_ncols=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.bar.close()
+
+    def start_epoch(self, epoch):
+        self.epoch = epoch
+        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+
+    def batch(self, done):
+        """`done` batches of the epoch are finished."""
+        self.bar.update(self.epoch * self.batches + done - self.bar.n)
+
+    def end_epoch(self, logs):
+        shown = {name: f"{value:.4g}" for name, value in logs.items()}
+        self.bar.set_postfix(shown, refresh=False)
+        if self.verbose == 2:
+            print(f"epoch {self.epoch + 1}/{self.epochs}", *(f"{name} {value}" for name, value in shown.items()))

@@ -1,0 +1,164 @@
+"""Checks at the library's edge. Below it nothing is checked again, so what passes here is right.
+
+Every refusal is a sentence: what was given, what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+
+
+def whole_number(what, value, least=1, most=2**31 - 1):
+    """`value` as an int between least and most."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be {f'at least {least}' if value < least else f'at most {most}'}, not {value}")
+    return int(value)
+
+
+def real_number(what, value, least=-math.inf, most=math.inf, open_least=False, open_most=False):
+    """`value` as a finite float between least and most, without the ends that are open."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    value = float(value)
+    low = value > least if open_least else value >= least
+    high = value < most if open_most else value <= most
+    if not (math.isfinite(value) and low and high):
+        left = f"{'above' if open_least else 'at least'} {least:g}" if least > -math.inf else ""
+        right = f"{'below' if open_most else 'at most'} {most:g}" if most < math.inf else ""
+        raise ValueError(f"{what} must be {' and '.join(filter(None, (left, right))) or 'finite'}, not {value}")
+    return value
+
+
+def flag(what, value):
+    """`value` as a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{what} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def text(what, value):
+    """`value`, which must be a non-empty str of at most 200 printable characters."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not {value!r}")
+    if not value or len(value) > 200 or not value.isprintable():
+        raise ValueError(f"{what} must be 1 to 200 printable characters, not {value[:220]!r}")
+    return value
+
+
+def shape(what, value):
+    """A shape without the batch axis, as a tuple of positive ints; a number n means (n,)."""
+    sizes = (value,) if isinstance(value, numbers.Integral) else value
+    if not isinstance(sizes, tuple | list) or not 1 <= len(sizes) <= 8:
+        raise TypeError(f"{what} must be a whole number or a tuple of 1 to 8 of them, not {value!r}")
+    sizes = tuple(whole_number(what, size) for size in sizes)
+    if math.prod(sizes) >= 2**31:
+        raise ValueError(f"{what} {sizes} has {math.prod(sizes)} elements, expected less than 2**31")
+    return sizes
+
+
+def _numeric(what, value):
+    try:
+        array = np.asarray(value)
+    except ValueError as problem:
+        raise ValueError(f"{what} is not an array: its rows differ in length ({problem})") from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{what} must hold numbers, not Python objects like {array.flat[0]!r}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold real numbers, not {array.dtype.name}")
+    return array
+
+
+def _finite(what, array):
+    """Refuse NaN and infinity, saying where the first one is."""
+    if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)):
+        return  # a finite sum has only finite terms
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(index) for index in np.argwhere(bad)[0])
+        raise ValueError(f"{what} holds {array[where]} at index {where} and {int(bad.sum()) - 1} more; expected finite")
+
+
+def _as_rows(what, array, width, dtype):
+    """The array as C-contiguous rows of the dtype."""
+    _finite(what, array)
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(array, dtype=np.dtype(dtype)).reshape(len(array), width)
+    if array.dtype != rows.dtype:
+        _finite(f"{what} (converted to {dtype})", rows)
+    return rows
+
+
+def features(value, expected, dtype, what="X"):
+    """Samples as rows: an array (n, width) of the dtype from anything shaped (n, *expected)."""
+    array = _numeric(what, value)
+    wanted = f"(n, {', '.join(map(str, expected))})"
+    if array.ndim == 0 or array.shape[1:] != expected:
+        hint = f"; for one sample give {what}[None]" if array.shape == expected else ""
+        raise ValueError(f"{what} has shape {array.shape}, expected {wanted}: rows are samples{hint}")
+    if len(array) == 0:
+        raise ValueError(f"{what} is empty: shape {array.shape}, expected {wanted} with n at least 1")
+    return _as_rows(what, array, math.prod(expected), dtype)
+
+
+def values(value, samples, width, dtype, what="y", probabilities=False):
+    """Targets as rows of numbers: an array (samples, width) of the dtype; (samples,) will do for one output."""
+    array = _numeric(what, value)
+    if array.ndim == 1 and width == 1:
+        array = array[:, None]
+    _same_length(what, array, samples)
+    if array.shape != (samples, width):
+        raise ValueError(f"{what} has shape {array.shape}, expected ({samples}, {width}): one column an output")
+    rows = _as_rows(what, array, width, dtype)
+    if probabilities and (rows.min() < 0 or rows.max() > 1):
+        raise ValueError(
+            f"{what} must hold probabilities between 0 and 1 for this loss, not {rows.min():g} to {rows.max():g}"
+        )
+    return rows
+
+
+def classes(value, samples, width, what="y"):
+    """Integer labels as an int64 array (samples, 1), each from 0 to width - 1."""
+    array = _numeric(what, value)
+    _same_length(what, array, samples)
+    array = array.reshape(samples)
+    _finite(what, array)
+    labels = np.ascontiguousarray(array, dtype=np.int64)
+    if not np.array_equal(labels, array):
+        raise ValueError(f"{what} must hold whole class numbers, not {array[labels != array][0]}")
+    if labels.min() < 0 or labels.max() >= width:
+        raise ValueError(
+            f"{what} has labels from {labels.min()} to {labels.max()}, expected 0 to {width - 1} "
+            f"for a network with {width} outputs"
+        )
+    return labels[:, None]
+
+
+def is_classes(value, width):
+    """Do the targets look like integer labels, one a row, rather than one row of probabilities a sample?"""
+    array = _numeric("y", value)
+    return width > 1 and (array.ndim == 1 or array.shape[1:] == (1,))
+
+
+def _same_length(what, array, samples):
+    if array.ndim == 0 or len(array) != samples:
+        length = 0 if array.ndim == 0 else len(array)
+        raise ValueError(f"X has {samples} samples and {what} has {length}; expected the same number")
+
+
+def parameter(what, value, expected, dtype):
+    """A parameter's values: a finite array of exactly the expected shape."""
+    array = _numeric(what, value)
+    if array.shape != tuple(expected):
+        raise ValueError(f"{what} has shape {array.shape}, expected {tuple(expected)}")
+    _finite(what, array)
+    converted = array.astype(dtype)
+    _finite(f"{what} (converted to {dtype})", converted)
+    return converted

@@ -1,0 +1,18 @@
+"""Compiling everything once, so that nobody waits later."""
+
+from __future__ import annotations
+
+from numbanet import kernels
+from numbanet.kernels import jit
+
+
+def warmup(dtypes=("float32", "float64")):
+    """Compile every kernel and loop for the dtypes and leave them in the cache on disk; returns how many were new."""
+    before = jit.compilations()
+    device = kernels.load("cpu")
+    for dtype in dtypes:
+        for op in kernels.OPS:
+            device.address(op, dtype)
+    device.run_serial.ready()
+    device.run_parallel.ready()
+    return jit.compilations() - before

@@ -1,0 +1,173 @@
+"""The one checker of kernels: an op against its naive reference, and its gradients against central differences.
+
+Operands are put into theta, the workspace or outside arrays with everything around them (padding, gaps, rows beyond the
+batch) set to a mark, so that a kernel which writes where it should not is caught.
+"""
+
+import inspect
+
+import numpy as np
+import reference
+
+from numbanet import kernels
+from numbanet.graph import Parameter, padded
+from numbanet.kernels import OPS
+from numbanet.plan import Buffer, Chain, Outside, Plan, planned
+from numbanet.program import Program
+
+THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance"}
+OUTSIDE = {"data", "order", "scores", "coefficients"}
+INT64 = {("gather_classes", "data")}
+MARK = -1234.5
+TOLERANCE = {"float32": 3e-6, "float64": 2e-14}  # of the largest value: tens of roundings in sums of about 100 terms
+
+
+class Bench:
+    """An op in a program of its own."""
+
+    def __init__(self, name, operands, sizes, dtype="float64", rows=None, batch=None):
+        self.entry, self.dtype, self.operands = OPS[name], dtype, operands
+        self.places, ends = {}, {"theta": 16, "work": 16}
+        for key, value in operands.items():
+            self.places[key] = self._place(name, key, value, ends)
+        extent = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
+        rows = rows or (extent if self.entry.axis == "batch" else len(operands.get("dy", operands.get("gradient"))))
+        chain = Chain(name, [planned(name, self.places | sizes)], None if self.entry.axis == "batch" else extent, 3)
+        plan = Plan("train", rows, [[chain]], [], ends["work"] + 16, ends["theta"] + 16)
+        device = kernels.load("cpu")
+        self.theta = device.zeros(plan.theta, dtype)
+        self.program = Program(plan, device, dtype, self.theta)
+        self.outside = {}
+        for key, place in self.places.items():
+            if isinstance(place, Outside):
+                whole = (name, key) in INT64 or key == "order"
+                real = np.float64 if key in ("scores", "coefficients") else np.dtype(dtype)
+                self.outside[key] = np.array(operands[key], np.int64 if whole else real, order="C")
+                self.program.bind(key, self.outside[key])
+        self.theta[:], self.program.work[:] = MARK, MARK
+        for key in operands:
+            self.write(key, operands[key])
+        self.rows = batch or rows
+
+    def _place(self, name, key, value, ends):
+        if value is None:
+            return None
+        if key in OUTSIDE:
+            return Outside(key)
+        space = "theta" if key in THETA else "work"
+        rows, width = value.shape
+        start = ends[space]
+        ends[space] += rows * padded(width) + 32  # a gap between operands
+        if space == "theta":
+            return Parameter(key, value.shape, start)
+        return Buffer(key, (width,), rows, start)
+
+    def _rows(self, key):
+        place = self.places[key]
+        memory = self.theta if isinstance(place, Parameter) else self.program.work
+        return memory[place.offset : place.offset + place.rows * place.stride].reshape(place.rows, place.stride)
+
+    def write(self, key, value):
+        """Put an operand's values in place."""
+        if isinstance(self.places[key], Buffer | Parameter):
+            self._rows(key)[:, : value.shape[1]] = value
+
+    def read(self, key):
+        """An operand's values now, as float64."""
+        if key in self.outside:
+            return self.outside[key].astype(np.float64)
+        return self._rows(key)[:, : self.operands[key].shape[1]].astype(np.float64)
+
+    def run(self):
+        """Run the op once; fails if it wrote outside of its operands."""
+        self.program.start(self.rows, self.rows)
+        self.program.run(0, 1)
+        for memory, places in ((self.theta, Parameter), (self.program.work, Buffer)):
+            outside = np.ones(len(memory), bool)
+            for key, place in self.places.items():
+                if isinstance(place, places):
+                    span = outside[place.offset : place.offset + place.rows * place.stride]
+                    # Updates work on whole padded rows, whose padding is zero in real life.
+                    width = place.stride if "update" in self.entry.name else self.operands[key].shape[1]
+                    span.reshape(place.rows, place.stride)[:, :width] = False
+            assert np.all(memory[outside] == MARK), f"{self.entry.name} wrote outside of its operands"
+        return {key: self.read(key) for key in self.entry.writes}
+
+
+def expected(name, operands, sizes):
+    """The reference's result in float64."""
+    function = getattr(reference, name)
+    given = operands | sizes
+    wanted = {key: given[key] for key in inspect.signature(function).parameters}
+    return function(**{k: v.astype(np.float64) if getattr(v, "dtype", None) == np.float32 else v
+                       for k, v in wanted.items()})  # fmt: skip
+
+
+def check_forward(name, operands, sizes, dtype):
+    """The kernel agrees with the reference."""
+    rounded = {key: value.astype(dtype) if _real(name, key, value) else value for key, value in operands.items()}
+    found = Bench(name, rounded, sizes, dtype).run()
+    for key, wanted in expected(name, rounded, sizes).items():
+        scale = max(1.0, np.abs(wanted).max())
+        worst = np.abs(found[key] - wanted).max() / scale
+        assert worst <= TOLERANCE[dtype], f"{name} {key}: off by {worst:.1e}"
+
+
+def _real(name, key, value):
+    return value is not None and value.dtype.kind == "f" and key not in ("scores", "coefficients")
+
+
+def check_backward(name, operands, sizes, seed=0, eps=1e-6):
+    """Each gradient op agrees with central differences through the forward kernel, in float64, to 1e-8.
+
+    The loss is sum(weights * outputs) with random weights, which are then the gradient of the outputs.
+    """
+    rng = np.random.default_rng(seed)
+    forward = OPS[name]
+    outputs = Bench(name, operands, sizes).run()
+    weights = {key: rng.normal(size=value.shape) for key, value in outputs.items()}
+
+    def loss(moved):
+        result = Bench(name, moved, sizes).run()
+        return sum((weights[key] * result[key]).sum() for key in weights)
+
+    assert forward.backward, f"{name} has no gradient"
+    for backward in forward.backward:
+        (target,) = OPS[backward].writes
+        source = target[1:]
+        if operands[source] is None:
+            continue
+        known = operands | outputs | {f"d{key}": value for key, value in weights.items()}
+        given = {key: known[key] for key in OPS[backward].operands if key != target}
+        given[target] = np.zeros_like(operands[source])
+        own = {key: sizes.get(key, 0) for key in OPS[backward].sizes}
+        found = Bench(backward, given, own).run()[target]
+        numeric = differences(loss, operands, source, eps)
+        worst = np.abs(found - numeric).max() / max(1.0, np.abs(numeric).max())
+        assert worst <= 1e-8, f"{backward}: off by {worst:.1e}"
+
+
+def check_loss(name, operands, sizes, eps=1e-6):
+    """A loss op's gradient agrees with central differences of the mean of its scores, to 1e-8."""
+    (target,) = [key for key in OPS[name].writes if key in ("dx", "dy")]
+    found = Bench(name, operands, sizes).run()[target]
+
+    def loss(moved):
+        return (Bench(name, moved, sizes).run()["scores"] - operands["scores"])[:, 0].mean()
+
+    numeric = differences(loss, operands, target[1:], eps)
+    worst = np.abs(found - numeric).max() / max(1.0, np.abs(numeric).max())
+    assert worst <= 1e-8, f"{name}: off by {worst:.1e}"
+
+
+def differences(loss, operands, key, eps):
+    """(loss(+eps) - loss(-eps)) / 2 eps by each element of an operand."""
+    numeric = np.empty(operands[key].shape)
+    for index in np.ndindex(numeric.shape):
+        values = []
+        for step in (eps, -eps):
+            moved = operands[key].copy()
+            moved[index] += step
+            values.append(loss(operands | {key: moved}))
+        numeric[index] = (values[0] - values[1]) / (2 * eps)
+    return numeric

@@ -1,0 +1,166 @@
+"""One naive NumPy version of each op, in float64: what the kernels must agree with.
+
+A function has the op's name, takes its operands (as matrices) and sizes by name, and returns the operands it writes.
+B is the number of rows, that of `step[ROWS]`. Written from the equations, not from the kernels.
+"""
+
+import numpy as np
+
+
+def gather_rows(data, order, width):
+    return {"x": data[order[:, 0]][:, :width]}
+
+
+def gather_classes(data, order, width):
+    return {"x": np.eye(width)[data[order[:, 0], 0]]}
+
+
+def scatter_rows(x, width):
+    return {"data": x}
+
+
+def dense_forward(x, kernel, bias, inputs, units):
+    return {"y": np.einsum("ri,io->ro", x, kernel) + (0 if bias is None else bias[0])}
+
+
+def dense_backward_input(dy, kernel, inputs, units):
+    return {"dx": np.einsum("ro,io->ri", dy, kernel)}
+
+
+def dense_backward_kernel(x, dy, inputs, units):
+    return {"dkernel": np.einsum("ri,ro->io", x, dy)}
+
+
+def dense_backward_bias(dy, units):
+    return {"dbias": dy.sum(axis=0, keepdims=True)}
+
+
+def sigmoid_forward(x, width):
+    return {"y": 0.5 * (1 + np.tanh(x / 2))}
+
+
+def sigmoid_backward(y, dy, width):
+    return {"dx": dy * (y - y**2)}
+
+
+def tanh_forward(x, width):
+    return {"y": np.tanh(x)}
+
+
+def tanh_backward(y, dy, width):
+    return {"dx": dy * (1 - y) * (1 + y)}
+
+
+def relu_forward(x, width):
+    return {"y": np.where(x > 0, x, 0)}
+
+
+def relu_backward(y, dy, width):
+    return {"dx": np.where(y > 0, dy, 0)}
+
+
+def softmax_forward(x, width):
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    return {"y": powers / powers.sum(axis=1, keepdims=True)}
+
+
+def softmax_backward(y, dy, width):
+    jacobians = [np.diag(row) - np.outer(row, row) for row in y]
+    return {"dx": np.array([jacobian @ row for jacobian, row in zip(jacobians, dy, strict=True)])}
+
+
+def copy_forward(x, y, width, at):
+    y = y.copy()
+    y[:, at : at + width] = x
+    return {"y": y}
+
+
+def copy_backward(dy, width, at):
+    return {"dx": dy[:, at : at + width]}
+
+
+def add_forward(x, y, width):
+    return {"y": x + y}
+
+
+def half_squared_error(y, target, scores, width):
+    return _scored({"dy": (y - target) / len(y)}, scores, 0, ((y - target) ** 2).sum(axis=1) / 2)
+
+
+def mse(y, target, scores, width):
+    return _scored({"dy": 2 * (y - target) / y.size}, scores, 0, ((y - target) ** 2).mean(axis=1))
+
+
+def _inside(p):
+    return np.clip(p, 2.0**-23, 1 - 2.0**-23)
+
+
+def cross_entropy(y, target, scores, width):
+    p = _inside(y)
+    return _scored({"dy": -target / p / len(y)}, scores, 0, -(target * np.log(p)).sum(axis=1))
+
+
+def binary_cross_entropy(y, target, scores, width):
+    p = _inside(y)
+    value = -np.where(target > 0, target * np.log(p), 0) - np.where(target < 1, (1 - target) * np.log1p(-p), 0)
+    return _scored({"dy": ((1 - target) / (1 - p) - target / p) / y.size}, scores, 0, value.mean(axis=1))
+
+
+def softmax_cross_entropy(x, target, scores, width):
+    y = softmax_forward(x, width)["y"]
+    logs = x - x.max(axis=1, keepdims=True)
+    logs = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    dx = (y * target.sum(axis=1, keepdims=True) - target) / len(x)
+    return _scored({"y": y, "dx": dx}, scores, 0, -(target * logs).sum(axis=1))
+
+
+def sigmoid_binary_cross_entropy(x, target, scores, width):
+    y = sigmoid_forward(x, width)["y"]
+    value = target * np.logaddexp(0, -x) + (1 - target) * np.logaddexp(0, x)
+    return _scored({"y": y, "dx": (y - target) / x.size}, scores, 0, value.mean(axis=1))
+
+
+def accuracy(y, target, scores, width, column):
+    return _scored({}, scores, column, y.argmax(axis=1) == target.argmax(axis=1))
+
+
+def binary_accuracy(y, target, scores, width, column):
+    return _scored({}, scores, column, ((y > 0.5) == (target > 0.5)).mean(axis=1))
+
+
+def mean_squared_error(y, target, scores, width, column):
+    return _scored({}, scores, column, np.square(y - target).mean(axis=1))
+
+
+def mean_absolute_error(y, target, scores, width, column):
+    return _scored({}, scores, column, np.abs(y - target).mean(axis=1))
+
+
+def _scored(outputs, scores, column, values):
+    scores = scores.copy()
+    scores[: len(values), column] += values
+    return outputs | {"scores": scores}
+
+
+def sgd_update(gradient, coefficients, parameter):
+    return {"parameter": parameter - coefficients[0, 0] * gradient}
+
+
+def momentum_update(gradient, coefficients, parameter, velocity):
+    rate, momentum = coefficients[0, :2]
+    velocity = momentum * velocity - rate * gradient
+    return {"parameter": parameter + velocity, "velocity": velocity}
+
+
+def nesterov_update(gradient, coefficients, parameter, velocity):
+    rate, momentum = coefficients[0, :2]
+    velocity = momentum * velocity - rate * gradient
+    return {"parameter": parameter + momentum * velocity - rate * gradient, "velocity": velocity}
+
+
+def adam_update(gradient, coefficients, parameter, mean, variance):
+    rate, p, q, c, epsilon = coefficients[0, :5]
+    mean = (1 - p) * mean + p * gradient
+    variance = (1 - q) * variance + q * gradient**2
+    parameter = parameter - rate * mean / (c * np.sqrt(variance) + epsilon)
+    return {"parameter": parameter, "mean": mean, "variance": variance}

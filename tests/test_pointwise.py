@@ -1,0 +1,82 @@
+"""Activations, copies and sums: kernels."""
+
+import checks
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "softmax"]
+SHAPES = [(1, 1), (1, 17), (5, 3), (33, 16), (4, 65)]
+
+
+def operands(name, shape, seed=0, scale=3.0):
+    rng = np.random.default_rng(seed)
+    x, dy = scale * rng.standard_normal(shape), rng.standard_normal(shape)
+    if name.endswith("forward"):
+        return {"x": x, "y": np.zeros(shape)}
+    y = checks.expected(name.replace("back", "for"), {"x": x}, {"width": shape[1]})["y"]
+    return {"y": y, "dy": dy, "dx": np.zeros(shape)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_agrees_with_the_reference(activation, direction, shape, dtype):
+    name = f"{activation}_{direction}"
+    checks.check_forward(name, operands(name, shape), {"width": shape[1]}, dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients(activation, shape):
+    checks.check_backward(f"{activation}_forward", operands(f"{activation}_forward", shape), {"width": shape[1]})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_extremes_stay_finite(activation, dtype):
+    x = np.array([[-1e30, -800.0, -100.0, 0.0, 100.0, 800.0, 1e30]])
+    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, {"width": 7}, dtype).run()["y"]
+    assert np.isfinite(y).all()
+    assert np.all(np.diff(y[0]) >= 0)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nan_is_kept(activation):
+    x = np.array([[1.0, np.nan, -1.0]])
+    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, {"width": 3}, "float32").run()["y"]
+    assert np.isnan(y[0, 1])
+
+
+def test_relu_of_infinity():
+    x = np.array([[-np.inf, np.inf]])
+    y = checks.Bench("relu_forward", {"x": x, "y": np.zeros((1, 2))}, {"width": 2}, "float32").run()["y"]
+    assert y.tolist() == [[0, np.inf]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("at", [0, 3])
+def test_copies(at, dtype):
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((5, 4)), rng.standard_normal((5, 9))
+    checks.check_forward("copy_forward", {"x": x, "y": y}, {"width": 4, "at": at}, dtype)
+    checks.check_forward("copy_backward", {"dy": y, "dx": 0 * x}, {"width": 4, "at": at}, dtype)
+    checks.check_backward("copy_forward", {"x": x, "y": y}, {"width": 4, "at": at})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums(shape, dtype):
+    rng = np.random.default_rng(2)
+    given = {"x": rng.standard_normal(shape), "y": rng.standard_normal(shape)}
+    checks.check_forward("add_forward", given, {"width": shape[1]}, dtype)
+    checks.check_backward("add_forward", given, {"width": shape[1]})
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(ACTIVATIONS), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**31))
+def test_any_shape(activation, rows, width, seed):
+    for name in (f"{activation}_forward", f"{activation}_backward"):
+        checks.check_forward(name, operands(name, (rows, width), seed), {"width": width}, "float64")

@@ -1,0 +1,79 @@
+"""Optimisers: kernels, and their coefficients against the published algorithms."""
+
+import checks
+import numpy as np
+import pytest
+
+import numbanet as nn
+
+SLOTS = {
+    "sgd_update": [],
+    "momentum_update": ["velocity"],
+    "nesterov_update": ["velocity"],
+    "adam_update": ["mean", "variance"],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (9, 33), (1, 16)])
+@pytest.mark.parametrize("name", SLOTS)
+def test_agrees_with_the_reference(name, shape, dtype):
+    rng = np.random.default_rng(0)
+    operands = {key: rng.random(shape) for key in ["gradient", "parameter", *SLOTS[name]]}
+    coefficients = np.array([[0.125, 0.5, 0.25, 1.5, 0.0625]])
+    checks.check_forward(name, operands | {"coefficients": coefficients}, {}, dtype)
+
+
+def sgd(w, g, t, state, rate, momentum, nesterov):
+    """Keras' SGD."""
+    state["v"] = momentum * state.get("v", 0) - rate * g
+    return w + (momentum * state["v"] - rate * g if nesterov else state["v"])
+
+
+def adam(w, g, t, state, rate, b1, b2, epsilon):
+    """Kingma & Ba (2015), algorithm 1."""
+    state["m"] = b1 * state.get("m", 0) + (1 - b1) * g
+    state["v"] = b2 * state.get("v", 0) + (1 - b2) * g**2
+    m, v = state["m"] / (1 - b1 ** (t + 1)), state["v"] / (1 - b2 ** (t + 1))
+    return w - rate * m / (np.sqrt(v) + epsilon)
+
+
+CASES = [
+    (nn.SGD(0.3), lambda *a: sgd(*a, 0.3, 0.0, False)),
+    (nn.SGD(0.1, 0.9), lambda *a: sgd(*a, 0.1, 0.9, False)),
+    (nn.SGD(0.1, 0.9, nesterov=True), lambda *a: sgd(*a, 0.1, 0.9, True)),
+    (nn.Adam(0.05), lambda *a: adam(*a, 0.05, 0.9, 0.999, 1e-7)),
+    (nn.Adam(0.05, 0.8, 0.95, 1e-3), lambda *a: adam(*a, 0.05, 0.8, 0.95, 1e-3)),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "published"), CASES, ids=lambda case: str(case)[:40])
+def test_ten_steps_follow_the_published_algorithm(optimizer, published):
+    """Linear regression, whose gradient is known: g = 2 X^T (X w - y) / n."""
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+    model = nn.Sequential([nn.Input(3), nn.Dense(1, use_bias=False)], seed=5, dtype="float64")
+    model.compile(optimizer, "mse")
+    (w,), state = model.get_weights(), {}
+    for t in range(10):
+        w = published(w, 2 * X.T @ (X @ w - y) / 20, t, state)
+        model.train_on_batch(X, y)
+        assert np.allclose(model.get_weights()[0], w, rtol=1e-12, atol=1e-14)
+    assert model.updates == 10
+
+
+def test_padding_stays_zero():
+    """Rows are padded to whole vectors; whatever the optimiser, padding must not grow."""
+    X, y = np.random.default_rng(2).random((40, 5)), np.arange(40) % 3
+    for optimizer in (nn.SGD(0.1, 0.9), nn.SGD(0.1, 0.9, True), nn.Adam()):
+        model = nn.Sequential([nn.Input(5), nn.Dense(17, "tanh"), nn.Dense(3, "softmax")], seed=0)
+        model.compile(optimizer, "cross_entropy")
+        model.fit(X, y, epochs=3, verbose=0)
+        inside = np.zeros(model._theta.size, bool)
+        for slot in range(1 + len(optimizer.slots)):
+            for parameter in model.graph.parameters:
+                start = parameter.offset + slot * model.graph.size
+                rows = inside[start : start + parameter.size].reshape(parameter.rows, parameter.stride)
+                rows[:, : parameter.width] = True
+        assert inside.sum() == model.graph.count * (1 + len(optimizer.slots))
+        assert not model._theta[~inside].any()

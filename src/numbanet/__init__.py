@@ -1,5 +1,6 @@
 """numbanet: neural networks as loop-level Numba kernels under a Keras-shaped API."""
 
+from numbanet import data
 from numbanet.gradients import GradientCheck, gradient_check
 from numbanet.initializers import Constant, RandomNormal, VarianceScaling
 from numbanet.io.checkpoint import load
@@ -27,6 +28,7 @@ __all__ = [
     "RandomNormal",
     "Sequential",
     "VarianceScaling",
+    "data",
     "get_num_threads",
     "gradient_check",
     "load",

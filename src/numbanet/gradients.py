@@ -31,11 +31,13 @@ class GradientCheck:
 
 
 def gradient_check(model, X, y, eps=1e-6):
-    """Compare every derivative of the loss with (L(w + eps) - L(w - eps)) / 2 eps.
+    """Compare every derivative of the loss with (L(w + eps) - L(w - eps)) / 2 eps; returns a GradientCheck.
 
-    In float64 whatever the model's dtype. The error of a derivative is relative to the largest derivative of the same array: a difference of two losses
-    cannot resolve an entry below rounding, about 1e-16 L / eps, however right it is. Returns a GradientCheck; the
-    model is not touched. The whole of (X, y) is one batch. ValueError if the model is not compiled.
+    In float64 whatever the model's dtype, the whole of (X, y) as one batch; the model is not touched.
+
+    The error of a derivative is relative to the largest derivative of the same array: a difference of two losses
+    cannot resolve an entry below rounding, about 1e-16 L / eps, however right it is. ValueError if the model is not
+    compiled or the data does not fit.
     """
     eps = validate.real_number("eps", eps, least=0, open_least=True)
     twin = in_float64(model)

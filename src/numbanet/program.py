@@ -9,9 +9,10 @@ import numpy as np
 
 from numbanet.kernels import BATCH_SIZE, SAMPLES, STEP_FIELDS
 
-# Multiply-adds of a step from which threads pay: about 200 us of work. Below it they only cost, above all with a busy
-# neighbour (a region waits for its slowest thread).
-PARALLEL_COST = 4_000_000
+# Multiply-adds of a step from which threads pay, about 1 ms of work. Below it they gain little and cost much as soon as
+# a neighbour keeps a core busy, because a region waits for its slowest thread: 5 M in parallel took 4 to 20 s where the
+# serial loop took 0.9 to 1.5.
+PARALLEL_COST = 16_000_000
 
 
 class Program:

@@ -22,6 +22,7 @@ class History:
     history: dict[str, list[float]] = field(default_factory=dict)
 
     def append(self, epoch, logs):
+        """Add an epoch's figures."""
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)

@@ -62,6 +62,8 @@ def shape(what, value):
 
 
 def _numeric(what, value):
+    if value is None:
+        raise TypeError(f"{what} must hold real numbers, not None")
     try:
         array = np.asarray(value)
     except ValueError as problem:
@@ -78,8 +80,11 @@ def _numeric(what, value):
 
 def _finite(what, array):
     """Refuse NaN and infinity, saying where the first one is."""
-    if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)):
-        return  # a finite sum has only finite terms
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return  # a finite sum has only finite terms
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(index) for index in np.argwhere(bad)[0])
@@ -159,6 +164,7 @@ def parameter(what, value, expected, dtype):
     if array.shape != tuple(expected):
         raise ValueError(f"{what} has shape {array.shape}, expected {tuple(expected)}")
     _finite(what, array)
-    converted = array.astype(dtype)
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
     _finite(f"{what} (converted to {dtype})", converted)
     return converted

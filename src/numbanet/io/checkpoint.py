@@ -2,24 +2,30 @@
 
 A file is hostile until proven otherwise: nothing is unpickled or imported, names come from closed tables, and every
 size is compared with what the file really holds before anything is allocated.
+
+Metadata of version 1: format "numbanet", version "1", model (the architecture, JSON) and checksum, the CRC-32 of that
+text in hexadecimal digits. A damaged weight is a wrong weight; a damaged architecture is refused.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 
 import safetensors
 import safetensors.numpy
 
 from numbanet import kernels, validate
 from numbanet.io import config
-from numbanet.io.files import write_whole
+from numbanet.io.files import need_regular, write_whole
 from numbanet.model import Model, Sequential
 from numbanet.names import lookup
 
-VERSION = 1
-MOST_JSON = 10_000_000  # characters of architecture: 100,000 layers
+VERSION = "1"
+FIELDS = ("kind", "dtype", "seed", "epochs", "updates", "graph", "training")
+MOST_JSON = 10_000_000  # characters of architecture: 25,000 Dense layers
+MOST_REASON = 600  # characters of a reason to refuse a file, which may quote it
 TYPES = {"float32": "F32", "float64": "F64"}
 
 
@@ -36,7 +42,7 @@ def _tensors(graph, optimizer):
 def save(model, path):
     """Write a model to one file; see Model.save."""
     architecture = {
-        "kind": type(model).__name__,
+        "kind": "Sequential" if isinstance(model, Sequential) else "Model",
         "dtype": model.dtype,
         "seed": model.seed,
         "epochs": model.epochs,
@@ -44,8 +50,11 @@ def save(model, path):
         "graph": config.describe_graph(model.graph),
         "training": config.describe_training(model),
     }
+    text = json.dumps(architecture, default=float)  # NumPy's numbers are no JSON
+    if len(text) > MOST_JSON:
+        raise ValueError(f"the model's architecture takes {len(text)} characters, a file has {MOST_JSON} at most")
+    metadata = {"format": "numbanet", "version": VERSION, "model": text, "checksum": _checksum(text)}
     tensors = {name: at.unpack(model._theta) for name, at in _tensors(model.graph, model.optimizer).items()}
-    metadata = {"format": "numbanet", "version": str(VERSION), "model": json.dumps(architecture)}
     write_whole(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -54,34 +63,33 @@ def load(path):
 
     ValueError if the file is damaged, foreign, or of a later version; OSError if it cannot be read.
     """
-    path = os.fspath(path)
-    with open(path, "rb"):  # says what is wrong with the path itself
+    path = os.fsdecode(path)
+    need_regular(path)
+    with open(path, "rb"):  # says so if it may not be read
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return _restore(file)
-    except (safetensors.SafetensorError, ValueError, TypeError, RecursionError, OverflowError) as problem:
-        raise ValueError(f"{path} is not a numbanet model that can be loaded: {problem}") from None
+    except safetensors.SafetensorError as problem:
+        reason = f"it is no safetensors file, or only a part of one ({problem})"
+    except RecursionError:
+        reason = "its architecture is nested too deeply"
+    except (ValueError, TypeError) as problem:
+        reason = str(problem)
+    raise ValueError(f"{path} is not a numbanet model that can be loaded: {reason[:MOST_REASON]}")
 
 
 def _restore(file):
-    metadata = file.metadata() or {}
-    if metadata.get("format") != "numbanet":
-        raise ValueError("it is a safetensors file without numbanet's metadata")
-    if metadata.get("version") != str(VERSION):
-        raise ValueError(f"its format is version {metadata.get('version')!r}, this numbanet reads {VERSION}")
-    text = metadata.get("model", "")
-    if len(text) > MOST_JSON:
-        raise ValueError(f"its architecture has {len(text)} characters, expected at most {MOST_JSON}")
-    architecture = config.mapping("the architecture", json.loads(text))
-    kind = lookup("kind of model", architecture.get("kind"), {"Model": Model, "Sequential": Sequential})
-    graph = config.restore_graph(config.mapping("graph", architecture.get("graph")))
-    training = architecture.get("training")
+    architecture = _architecture(file.metadata() or {})
+    kind = lookup("kind of model", architecture["kind"], {"Model": Model, "Sequential": Sequential})
+    dtype = lookup("dtype", architecture["dtype"], {dtype: dtype for dtype in TYPES})
+    seed = validate.whole_number("seed", architecture["seed"], 0, 2**63 - 1)
+    counts = [validate.whole_number(key, architecture[key], 0, 2**62) for key in ("epochs", "updates")]
+    graph = config.restore_graph(architecture["graph"])
+    training = architecture["training"]
     training = config.restore_training(training) if training is not None else None
-    dtype, seed = architecture.get("dtype"), validate.whole_number("seed", architecture.get("seed"), 0, 2**63 - 1)
-    counts = [validate.whole_number(key, architecture.get(key), 0, 2**62) for key in ("epochs", "updates")]
     places = _tensors(graph, training[0] if training else None)
-    _compare(file, places, lookup("dtype", dtype, TYPES))
+    _compare(file, places, TYPES[dtype])
     model = kind.__new__(kind)
     model._build(graph, seed, dtype)
     if training:
@@ -90,6 +98,28 @@ def _restore(file):
         place.pack(model._theta, file.get_tensor(name))
     model.epochs, model._step[kernels.UPDATE] = counts
     return model
+
+
+def _architecture(metadata):
+    """The architecture in a file's metadata, an object with all its fields."""
+    if metadata.get("format") != "numbanet":
+        raise ValueError("it is a safetensors file without numbanet's metadata")
+    if metadata.get("version") != VERSION:
+        raise ValueError(f"its format is version {metadata.get('version')}, this numbanet reads version {VERSION}")
+    text = metadata.get("model", "")
+    if len(text) > MOST_JSON:
+        raise ValueError(f"its architecture has {len(text)} characters, expected at most {MOST_JSON}")
+    if metadata.get("checksum") != _checksum(text):
+        raise ValueError("its architecture is damaged: it does not have the checksum it was saved with")
+    try:
+        architecture = json.loads(text)
+    except ValueError as problem:
+        raise ValueError(f"its architecture is not JSON ({problem})") from None
+    return config.mapping("the architecture", architecture, FIELDS)
+
+
+def _checksum(text):
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _compare(file, places, dtype):

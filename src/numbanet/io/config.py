@@ -3,95 +3,141 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from numbanet import initializers, layers, losses, metrics, optimizers, validate
+from numbanet import initializers, layers, losses, metrics, optimizers
 from numbanet.graph import Graph
 from numbanet.layers import Input, connect
 from numbanet.names import lookup
 
+MOST_ITEMS = 100_000  # of a list
+MOST_SOURCES = 1_000_000  # of all nodes together
+MOST_ELEMENTS = 2**31 - 1  # of a sample at any node
 
-def describe(thing):
-    """A dataclass as {"class": name, field: value}, nested descriptions included."""
-    fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-    nested = {key: describe(value) if dataclasses.is_dataclass(value) else value for key, value in fields.items()}
-    return {"class": type(thing).__name__} | nested
+
+def describe(what, thing, classes):
+    """A dataclass as {"class": name, field: value}, the initialisers in it included."""
+    config = {"class": known(what, type(thing).__name__, type(thing), classes)}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        nested = dataclasses.is_dataclass(value)
+        config[field.name] = describe("initializer", value, initializers.CLASSES) if nested else value
+    return config
 
 
 def restore(what, config, classes):
     """The description of a config; its constructor checks every value."""
-    config = dict(mapping(what, config))
-    kind = lookup(f"{what} class", config.pop("class", None), classes)
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key, value in config.items():
-        lookup(f"field of {kind.__name__}", key, dict.fromkeys(known))
+    kind = lookup(f"class of {what}", mapping(what, config).get("class"), classes)
+    fields = dict(mapping(what, config, ("class", *(field.name for field in dataclasses.fields(kind)))))
+    del fields["class"]
+    for key, value in fields.items():
         if isinstance(value, dict):
-            config[key] = restore("initializer", value, initializers.CLASSES)
-    return kind(**config)
+            fields[key] = restore(f"{key} of {what}", value, initializers.CLASSES)
+    try:
+        return kind(**fields)
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise ValueError(f"{what} is wrong: {problem}") from None
 
 
 def describe_graph(graph):
     """A graph as a list of layers and a list of nodes, each naming its layer and its sources by number."""
-    number = {node: k for k, node in enumerate(graph.nodes)}
+    of_layer = {layer: k for k, layer in enumerate(graph.layers)}
+    of_node = {node: k for k, node in enumerate(graph.nodes)}
+    nodes = [
+        {"layer": of_layer[node.layer], "inputs": [of_node[source] for source in node.inputs]} for node in graph.nodes
+    ]
     return {
-        "layers": [describe(layer) for layer in graph.layers],
-        "nodes": [
-            {"layer": graph.layers.index(node.layer), "inputs": [number[source] for source in node.inputs]}
-            for node in graph.nodes
-        ],
-        "inputs": [number[node] for node in graph.inputs],
-        "output": number[graph.output],
+        "layers": [describe("layer", layer, layers.CLASSES) for layer in sequence("layers", graph.layers)],
+        "nodes": sequence("nodes", nodes),
+        "inputs": [of_node[node] for node in graph.inputs],
+        "output": of_node[graph.output],
     }
 
 
 def restore_graph(config):
     """The graph of a config. Nodes may only name earlier ones, so there are no cycles."""
-    made = [restore("layer", layer, layers.CLASSES) for layer in sequence("layers", config.get("layers"))]
-    nodes = []
-    for entry in sequence("nodes", config.get("nodes")):
-        entry = mapping("node", entry)
-        layer = item("layer", made, entry.get("layer"))
-        sources = [item("node", nodes, k) for k in sequence("inputs", entry.get("inputs"))]
-        if isinstance(layer, Input) and sources:
-            raise ValueError("an Input has no sources")
-        nodes.append(layer.node if isinstance(layer, Input) else connect(layer, sources))
-    inputs = [item("node", nodes, k) for k in sequence("inputs", config.get("inputs"))]
-    if not inputs or not all(isinstance(node.layer, Input) for node in inputs):
-        raise ValueError("a model needs inputs, and only Input layers can be")
-    return Graph(inputs, item("node", nodes, config.get("output")))
+    config = mapping("the graph", config, ("layers", "nodes", "inputs", "output"))
+    entries = sequence("the list of layers", config["layers"])
+    made = [restore(f"layer {k}", entry, layers.CLASSES) for k, entry in enumerate(entries)]
+    nodes, total = [], 0
+    for k, entry in enumerate(sequence("the list of nodes", config["nodes"])):
+        entry = mapping(f"node {k}", entry, ("layer", "inputs"))
+        sources = [item("node", nodes, number) for number in sequence(f"the inputs of node {k}", entry["inputs"])]
+        total += len(sources)
+        if total > MOST_SOURCES:
+            raise ValueError(f"its nodes have more than {MOST_SOURCES} inputs together")
+        nodes.append(_node(k, item("layer", made, entry["layer"]), sources))
+    inputs = [item("node", nodes, number) for number in sequence("the list of inputs", config["inputs"])]
+    if not inputs or len(set(inputs)) < len(inputs) or not all(isinstance(node.layer, Input) for node in inputs):
+        raise ValueError("a model needs one or more inputs, and only Input layers can be, each once")
+    return Graph(inputs, item("node", nodes, config["output"]))
+
+
+def _node(number, layer, sources):
+    if isinstance(layer, Input):
+        if sources:
+            raise ValueError(f"node {number} is an Input and cannot have inputs")
+        return layer.node
+    try:
+        node = connect(layer, sources)
+    except ValueError as problem:
+        raise ValueError(f"node {number} is wrong: {problem}") from None
+    if math.prod(node.shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"node {number} has {math.prod(node.shape)} elements a sample, expected at most {MOST_ELEMENTS}"
+        )
+    return node
 
 
 def describe_training(model):
     """Optimiser, loss and metrics, or None if the model is not compiled."""
     if model.loss is None:
         return None
-    names = [metric.name for metric in model.metrics]
-    return {"optimizer": describe(model.optimizer), "loss": model.loss.name, "metrics": names}
+    return {
+        "optimizer": describe("optimizer", model.optimizer, optimizers.CLASSES),
+        "loss": known("loss", model.loss.name, model.loss, losses.LOSSES),
+        "metrics": [known("metric", metric.name, metric, metrics.METRICS) for metric in model.metrics],
+    }
 
 
 def restore_training(config):
     """Optimiser, loss and names of metrics."""
-    config = mapping("training", config)
-    optimizer = restore("optimizer", config.get("optimizer"), optimizers.CLASSES)
-    names = sequence("metrics", config.get("metrics"))
+    config = mapping("training", config, ("optimizer", "loss", "metrics"))
+    optimizer = restore("the optimizer", config["optimizer"], optimizers.CLASSES)
+    names = sequence("the list of metrics", config["metrics"])
     for name in names:
-        metrics.get(name)
-    return optimizer, losses.get(config.get("loss")), names
+        lookup("metric", name, metrics.METRICS)
+    return optimizer, lookup("loss", config["loss"], losses.LOSSES), names
 
 
-def mapping(what, value):
-    """A JSON object."""
+def known(what, name, thing, table):
+    """The name, if that is what the table has under it: a file with any other could never be loaded."""
+    if table.get(name) != thing:
+        raise ValueError(f"a model with the {what} {name} cannot be saved; what can: {', '.join(table)}")
+    return name
+
+
+def mapping(what, value, keys=None):
+    """A JSON object, which must have just these keys, if any are given."""
     if not isinstance(value, dict):
-        raise ValueError(f"{what} must be an object, not {str(value)[:50]!r}")
+        raise ValueError(f"{what} must be an object, not {type(value).__name__}")
+    if keys is not None and set(value) != set(keys):
+        missing, extra = sorted(set(keys) - set(value)), sorted(set(value) - set(keys))[:3]
+        raise ValueError(f"{what} must have the fields {', '.join(keys)}; missing {missing}, unexpected {extra}")
     return value
 
 
 def sequence(what, value):
-    """A JSON list of at most 100,000 entries."""
-    if not isinstance(value, list) or len(value) > 100_000:
-        raise ValueError(f"{what} must be a list of at most 100000 entries")
+    """A list, which must not be too long."""
+    if not isinstance(value, list):
+        raise ValueError(f"{what} must be a list, not {type(value).__name__}")
+    if len(value) > MOST_ITEMS:
+        raise ValueError(f"{what} has {len(value)} entries, expected at most {MOST_ITEMS}")
     return value
 
 
-def item(what, items, index):
+def item(what, items, number):
     """The item of a number that a file gave."""
-    return items[validate.whole_number(f"number of a {what}", index, 0, len(items) - 1)]
+    if type(number) is not int or not 0 <= number < len(items):
+        raise ValueError(f"it names {what} {str(number)[:30]}, expected a whole number from 0 to {len(items) - 1}")
+    return items[number]

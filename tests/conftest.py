@@ -1,0 +1,42 @@
+"""Settings of the whole suite."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import numbanet as nn
+
+settings.register_profile("numbanet", deadline=None, derandomize=True)
+settings.load_profile("numbanet")
+
+
+@pytest.fixture
+def digits():
+    """A small slice of the digits: 300 images and labels."""
+    (X, y), _ = nn.data.load_digits()
+    return X[:300], y[:300]
+
+
+@pytest.fixture
+def blobs():
+    """Three separable clusters: 120 points in the plane, labels 0, 1, 2."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    X = np.array([[0, 3], [3, -2], [-3, -2]])[y] + rng.normal(size=(120, 2))
+    return X.astype(np.float32), y
+
+
+def unchanged(model):
+    """What must be the same after an error: weights, optimiser state, settings and counters."""
+    return model._theta.copy(), model.optimizer, model.loss, model.metrics, model.epochs, model.updates
+
+
+@pytest.fixture
+def same():
+    """Assert that two states from `unchanged` are the same."""
+
+    def check(before, after):
+        assert np.array_equal(before[0], after[0])
+        assert before[1:] == after[1:]
+
+    return check

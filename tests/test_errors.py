@@ -1,0 +1,217 @@
+"""Bad input gets a sentence, and the model is as it was before."""
+
+import numpy as np
+import pytest
+from conftest import unchanged
+
+import numbanet as nn
+
+X = np.random.default_rng(0).random((12, 4)).astype(np.float32)
+Y = np.arange(12) % 3
+
+
+@pytest.fixture
+def model():
+    model = nn.Sequential([nn.Input(4), nn.Dense(5, "relu"), nn.Dense(3, "softmax")], seed=0)
+    model.compile("adam", "cross_entropy", ["accuracy"])
+    model.fit(X, Y, epochs=1, verbose=0)
+    return model
+
+
+def with_value(value, at=(3, 1)):
+    bad = X.copy()
+    bad[at] = value
+    return bad
+
+
+ONE_HOT = np.eye(3)[Y]
+BAD_DATA = {
+    "feature count": (X[:, :3], Y, r"X has shape \(12, 3\), expected \(n, 4\)"),
+    "one sample": (X[0], Y[:1], r"X has shape \(4,\), expected \(n, 4\).*X\[None\]"),
+    "three axes": (X[None], Y, r"X has shape \(1, 12, 4\)"),
+    "scalar": (3.0, Y, r"X has shape \(\)"),
+    "empty": (X[:0], Y[:0], r"X is empty: shape \(0, 4\)"),
+    "empty list": ([], [], r"X has shape \(0,\)"),
+    "nan in X": (with_value(np.nan), Y, r"X holds nan at index \(3, 1\)"),
+    "inf in X": (with_value(np.inf), Y, r"X holds inf at index \(3, 1\)"),
+    "-inf in X": (with_value(-np.inf), Y, r"X holds -inf at index \(3, 1\)"),
+    "inf and -inf in X": (with_value([np.inf, -np.inf], (3, slice(0, 2))), Y, r"X holds inf at index \(3, 0\)"),
+    "too large for float32": (X.astype(np.float64) * 1e300, Y, r"X \(converted to float32\) holds inf"),
+    "length": (X, Y[:11], r"X has 12 samples and y has 11"),
+    "scalar target": (X, 1, r"X has 12 samples and y has 0"),
+    "target shape": (X, np.zeros((12, 2)), r"y has shape \(12, 2\), expected \(12, 3\)"),
+    "label too large": (X, Y + 1, r"labels from 1 to 3, expected 0 to 2"),
+    "negative label": (X, Y - 1, r"labels from -1 to 1, expected 0 to 2"),
+    "huge label": (X, Y + 2**62, r"expected 0 to 2"),
+    "fractional label": (X, Y + 0.5, r"whole class numbers, not 0.5"),
+    "nan label": (X, np.where(Y == 1, np.nan, Y), r"y holds nan at index \(1,\)"),
+    "inf label": (X, np.where(Y == 1, np.inf, Y), r"y holds inf at index \(1,\)"),
+    "nan target": (X, np.where(ONE_HOT == 1, np.nan, 0), r"y holds nan at index \(0, 0\)"),
+    "not probabilities": (X, 2 * ONE_HOT, r"probabilities between 0 and 1.*0 to 2"),
+    "ragged": ([[1, 2, 3, 4], [1, 2]], [0, 1], r"X is not an array"),
+}
+BAD_TYPES = {
+    "strings": (X.astype(str), Y, r"X must hold real numbers, not str"),
+    "string": ("digits", Y, r"X must hold real numbers, not str"),
+    "string labels": (X, np.array(["a", "b", "c"])[Y], r"y must hold real numbers, not str"),
+    "complex": (X * 1j, Y, r"X must hold real numbers, not complex64"),
+    "objects": (np.array([[object()] * 4] * 12), Y, r"X must hold numbers, not Python objects"),
+    "none": (X, None, r"y must hold real numbers, not None"),
+    "dates": (np.zeros((12, 4), "M8[s]"), Y, r"X must hold real numbers, not datetime64"),
+}
+METHODS = ["fit", "evaluate", "train_on_batch"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_values(model, same, case, method):
+    features, targets, sentence = BAD_DATA[case]
+    before = unchanged(model)
+    with pytest.raises(ValueError, match=sentence):
+        getattr(model, method)(features, targets)
+    same(before, unchanged(model))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", BAD_TYPES)
+def test_bad_types(model, same, case, method):
+    features, targets, sentence = BAD_TYPES[case]
+    before = unchanged(model)
+    with pytest.raises(TypeError, match=sentence):
+        getattr(model, method)(features, targets)
+    same(before, unchanged(model))
+
+
+@pytest.mark.parametrize("case", [case for case in BAD_DATA if BAD_DATA[case][0] is not X])
+def test_predict_refuses_the_same_samples(model, case):
+    features, _, sentence = BAD_DATA[case]
+    if "length" not in case:
+        with pytest.raises(ValueError, match=sentence):
+            model.predict(features)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "sentence"),
+    [
+        ({"batch_size": -1}, ValueError, "batch_size must be at least 1, not -1"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be a whole number, not 2.5"),
+        ({"batch_size": True}, TypeError, "batch_size must be a whole number, not True"),
+        ({"epochs": -1}, ValueError, "epochs must be at least 0, not -1"),
+        ({"epochs": "3"}, TypeError, "epochs must be a whole number, not '3'"),
+        ({"validation_split": 1.0}, ValueError, "validation_split must be at least 0 and below 1, not 1.0"),
+        ({"validation_split": -0.1}, ValueError, "validation_split"),
+        ({"validation_split": "half"}, TypeError, "validation_split must be a number"),
+        ({"validation_data": X}, ValueError, r"validation_data must be a pair \(X, y\)"),
+        ({"validation_data": (X, Y[:3])}, ValueError, "X has 12 samples and y has 3"),
+        ({"shuffle": "yes"}, TypeError, "shuffle must be True or False"),
+        ({"verbose": 3}, ValueError, "verbose must be at most 2"),
+    ],
+)
+def test_bad_arguments_of_fit(model, same, arguments, kind, sentence):
+    before = unchanged(model)
+    with pytest.raises(kind, match=sentence):
+        model.fit(X, Y, **arguments)
+    same(before, unchanged(model))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_not_compiled(method):
+    model = nn.Sequential([nn.Input(4), nn.Dense(3)])
+    with pytest.raises(ValueError, match=r"not compiled; call model.compile"):
+        getattr(model, method)(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("addam", "mse"), r"unknown optimizer 'addam'; known: sgd, adam; did you mean 'adam'\?"),
+        (("adam", "crossentropy"), r"unknown loss 'crossentropy'; known: .*; did you mean 'cross_entropy'\?"),
+        (("adam", None), r"compile needs a loss; known: "),
+        (("adam", "mse", ["acuracy"]), r"unknown metric 'acuracy'; known: .*; did you mean 'accuracy'\?"),
+        (("adam", "mse", ["mae", "mae"]), r"name one metric twice"),
+    ],
+)
+def test_unknown_names_in_compile(model, same, arguments, sentence):
+    before = unchanged(model)
+    with pytest.raises(ValueError, match=sentence):
+        model.compile(*arguments)
+    same(before, unchanged(model))
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "sentence"),
+    [
+        (lambda: nn.Dense(3, "rellu"), ValueError, r"unknown activation 'rellu'; known: .*did you mean 'relu'\?"),
+        (lambda: nn.Dense(3, 7), TypeError, r"activation must be a string, not 7"),
+        (lambda: nn.Dense(0), ValueError, "units must be at least 1, not 0"),
+        (lambda: nn.Dense(2.0), TypeError, "units must be a whole number"),
+        (lambda: nn.Dense(3, kernel_initializer="glorot"), ValueError, "unknown initializer 'glorot'; known: "),
+        (lambda: nn.Dense(3, name=""), ValueError, "name must be 1 to 200 printable characters"),
+        (lambda: nn.Input(()), TypeError, "shape must be a whole number or a tuple"),
+        (lambda: nn.Input((4, -1)), ValueError, "shape must be at least 1, not -1"),
+        (lambda: nn.Input((2**16, 2**16)), ValueError, "expected less than"),
+        (lambda: nn.Input(4)(nn.Input(3)), TypeError, "where samples enter"),
+        (lambda: nn.Dense(3)(X), TypeError, "Dense must be called on nn.Input"),
+        (lambda: nn.Dense(3)(nn.Input((4, 4))), ValueError, r"put nn.Flatten\(\) before"),
+        (lambda: nn.Add()([nn.Input(4)]), ValueError, "two or more inputs of one shape"),
+        (lambda: nn.Add()([nn.Input(4), nn.Input(3)]), ValueError, r"not \(4,\), \(3,\)"),
+        (lambda: nn.Concatenate()([nn.Input(4), nn.Input((3, 3))]), ValueError, "two or more vectors"),
+        (lambda: nn.Sequential([]), ValueError, "Sequential begins with nothing"),
+        (lambda: nn.Sequential([nn.Dense(3)]), ValueError, "Sequential begins with Dense, expected nn.Input"),
+        (lambda: nn.Sequential([nn.Input(3), nn.Input(3)]), ValueError, "one nn.Input"),
+        (lambda: nn.Sequential([nn.Input(3), "dense"]), TypeError, "a list of layers, not 'dense'"),
+        (lambda: nn.Sequential([nn.Input(3, name="a"), nn.Dense(3, name="a")]), ValueError, "two layers are named 'a'"),
+        (lambda: nn.Sequential([nn.Input(3)], dtype="float16"), ValueError, "unknown dtype 'float16'"),
+        (lambda: nn.Sequential([nn.Input(3)], seed=-1), ValueError, "seed must be at least 0"),
+        (lambda: nn.Model(nn.Input(3), nn.Dense(2)(nn.Input(3))), ValueError, "an Input of shape .* not given"),
+        (lambda: nn.Model(3, nn.Input(3)), TypeError, "inputs must be nn.Input"),
+        (lambda: nn.SGD(0), ValueError, "learning_rate must be above 0, not 0"),
+        (lambda: nn.SGD(float("nan")), ValueError, "learning_rate must be above 0, not nan"),
+        (lambda: nn.SGD(momentum=1), ValueError, "momentum must be at least 0 and below 1"),
+        (lambda: nn.Adam(beta_2=1.5), ValueError, "beta_2 must be at least 0 and below 1"),
+        (lambda: nn.Adam("fast"), TypeError, "learning_rate must be a number, not 'fast'"),
+        (lambda: nn.VarianceScaling(mode="fan"), ValueError, "unknown mode 'fan'; known: fan_in"),
+        (lambda: nn.set_num_threads(0), ValueError, "0 threads: expected 1 to"),
+        (lambda: nn.set_num_threads("2"), TypeError, "must be a whole number"),
+    ],
+)
+def test_bad_descriptions(build, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        build()
+
+
+def test_shared_layer_of_two_shapes():
+    a, b, dense = nn.Input(3), nn.Input(4), nn.Dense(2)
+    with pytest.raises(ValueError, match="shared by inputs of different shapes"):
+        nn.Model([a, b], nn.Add()([dense(a), dense(b)]))
+
+
+def test_several_inputs():
+    a, b = nn.Input(3, name="a"), nn.Input(4, name="b")
+    model = nn.Model([a, b], nn.Concatenate()([a, b]))
+    for bad, sentence in [
+        (X, "list of 2 arrays"),
+        ([X], "list of 2 arrays, one for each input: a, b"),
+        ({"a": X}, r"X has inputs \['a'\], expected \['a', 'b'\]"),
+        ([X, X], r"X\['a'\] has shape \(12, 4\), expected \(n, 3\)"),
+        ([X[:, :3], X[:5]], r"the inputs have \[5, 12\] samples"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            model.predict(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda w: w[:3], r"3 arrays given, expected 4: dense_1.kernel, dense_1.bias"),
+        (lambda w: [w[0].T, *w[1:]], r"dense_1.kernel has shape \(5, 4\), expected \(4, 5\)"),
+        (lambda w: [w[0] * np.nan, *w[1:]], r"dense_1.kernel holds nan"),
+        (lambda w: [*w[:3], w[3].astype(np.float64) + 1e300], r"dense_2.bias \(converted to float32\) holds inf"),
+    ],
+)
+def test_bad_weights(model, same, change, sentence):
+    before = unchanged(model)
+    with pytest.raises(ValueError, match=sentence):
+        model.set_weights(change(model.get_weights()))
+    same(before, unchanged(model))

@@ -1,0 +1,154 @@
+"""Gradients of whole networks against central differences, in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_model import dag
+
+import numbanet as nn
+from numbanet import losses
+from numbanet.gradients import gradients
+from numbanet.layers import ACTIVATIONS
+
+# Outputs must be probabilities where the loss takes logarithms of them.
+OUTPUTS = {
+    "half_squared_error": ACTIVATIONS,
+    "mse": ACTIVATIONS,
+    "cross_entropy": ["softmax", "sigmoid"],
+    "binary_cross_entropy": ["sigmoid", "softmax"],
+}
+CASES = [(hidden, output, loss) for loss, outputs in OUTPUTS.items() for output in outputs for hidden in ACTIVATIONS]
+
+
+# Derivatives well above the rounding of a difference of two losses (1e-16 / eps), and no unit exactly at relu's kink.
+LIVELY = {"kernel_initializer": nn.RandomNormal(stddev=0.6), "bias_initializer": nn.RandomNormal(stddev=0.3)}
+EPS = 1e-5
+
+
+def data(inputs, outputs, rows=6, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = rng.random((rows, outputs)) + 0.1
+    return rng.standard_normal((rows, inputs)), targets / targets.sum(axis=1, keepdims=True)
+
+
+def test_every_loss_is_covered():
+    assert set(OUTPUTS) == set(losses.LOSSES)
+
+
+@pytest.mark.parametrize(("hidden", "output", "loss"), CASES)
+def test_three_hidden_layers(hidden, output, loss):
+    layers = [nn.Dense(units, hidden, **LIVELY) for units in (7, 5, 6)]
+    model = nn.Sequential([nn.Input(4), *layers, nn.Dense(3, output, **LIVELY)], seed=1)
+    model.compile("sgd", loss)
+    check = nn.gradient_check(model, *data(4, 3), eps=EPS)
+    assert check.error <= 1e-7, check
+    assert check.checked == model.graph.count
+
+
+@pytest.mark.parametrize(("output", "loss"), sorted({(output, loss) for _, output, loss in CASES}))
+def test_dag_with_a_skip_connection(output, loss):
+    x = nn.Input(4)
+    h = nn.Dense(5, "tanh", **LIVELY)(x)
+    for activation in ("sigmoid", "tanh", "relu"):
+        h = nn.Add()([h, nn.Dense(5, activation, **LIVELY)(h)])
+    model = nn.Model(x, nn.Activation(output)(nn.Dense(3, **LIVELY)(nn.Concatenate()([h, x]))), seed=1)
+    model.compile("sgd", loss)
+    check = nn.gradient_check(model, *data(4, 3), eps=EPS)
+    assert check.error <= 1e-7, check
+
+
+def test_two_inputs_and_a_shared_layer():
+    model = dag(seed=1)
+    model.compile("sgd", "cross_entropy")
+    X, y = data(8, 3)
+    check = nn.gradient_check(model, [X[:, :4], X[:, 4:].reshape(-1, 2, 2)], y)
+    assert check.error <= 1e-7, check
+
+
+def test_integer_labels_and_softmax_in_the_middle():
+    """Softmax under another loss takes its full Jacobian; so does one whose logits are used elsewhere too."""
+    x = nn.Input(4)
+    z = nn.Dense(3)(x)
+    p = nn.Activation("softmax")(z)
+    model = nn.Model(x, nn.Activation("softmax")(nn.Add()([z, nn.Dense(3, "relu")(p)])), seed=2)
+    model.compile("sgd", "cross_entropy")
+    check = nn.gradient_check(model, data(4, 3)[0], np.arange(6) % 3)
+    assert check.error <= 1e-7, check
+
+
+def test_fused_and_plain_losses_agree():
+    """The fused gradient equals that through the activation's Jacobian: an Add of one more use keeps it unfused."""
+    X, y = data(4, 3)
+    for activation, loss in [("softmax", "cross_entropy"), ("sigmoid", "binary_cross_entropy")]:
+        fused = nn.Sequential([nn.Input(4), nn.Dense(3, activation)], seed=0, dtype="float64")
+        plain = nn.Sequential([nn.Input(4), nn.Dense(3, activation), nn.Dense(3)], seed=0, dtype="float64")
+        plain.set_weights([*fused.get_weights(), np.eye(3), np.zeros(3)])
+        found = []
+        for model in (fused, plain):
+            model.compile("sgd", loss)
+            found.append(gradients(model, model._data(X, y))["dense_1.kernel"])
+        assert fused.plan().ops[3].name != plain.plan().ops[3].name
+        assert np.allclose(found[0], found[1], rtol=1e-12, atol=1e-15)
+        assert fused.evaluate(X, y)["loss"] == pytest.approx(plain.evaluate(X, y)["loss"], rel=1e-13)
+
+
+def test_a_wrong_gradient_is_found(monkeypatch):
+    """The checker itself can fail: a derivative that is off by a thousandth is reported, with its place."""
+    from numbanet import gradients as module
+
+    right = module.gradients
+
+    def wrong(model, batch):
+        found = right(model, batch)
+        worst = np.unravel_index(np.abs(found["dense_2.kernel"]).argmax(), (5, 3))
+        found["dense_2.kernel"][worst] *= 1.001
+        wrong.index = tuple(int(k) for k in worst)
+        return found
+
+    monkeypatch.setattr(module, "gradients", wrong)
+    model = nn.Sequential([nn.Input(4), nn.Dense(5, "tanh"), nn.Dense(3, "softmax")], seed=0)
+    model.compile("sgd", "cross_entropy")
+    check = nn.gradient_check(model, *data(4, 3))
+    assert check.error == pytest.approx(1e-3, rel=0.01)
+    assert (check.parameter, check.index) == ("dense_2.kernel", wrong.index)
+
+
+def test_the_model_is_not_touched():
+    model = nn.Sequential([nn.Input(4), nn.Dense(3, "softmax")], seed=0)
+    model.compile("sgd", "cross_entropy")
+    before = model._theta.copy()
+    nn.gradient_check(model, *data(4, 3))
+    assert np.array_equal(before, model._theta)
+    assert model.dtype == "float32"
+
+
+@st.composite
+def networks(draw):
+    """A random DAG of up to eight layers, each on one or two of the nodes before."""
+    x = nn.Input(draw(st.integers(1, 5)))
+    nodes = [nn.Dense(4, "tanh")(x)]
+    for _ in range(draw(st.integers(1, 7))):
+        a, b = (nodes[draw(st.integers(0, len(nodes) - 1))] for _ in range(2))
+        kind = draw(st.sampled_from(["dense", "activation", "add", "concatenate"]))
+        activation = draw(st.sampled_from(["sigmoid", "tanh", "softmax", "linear"]))
+        if kind == "dense":
+            nodes.append(nn.Dense(draw(st.integers(1, 20)), activation, use_bias=draw(st.booleans()))(a))
+        elif kind == "activation":
+            nodes.append(nn.Activation(activation)(a))
+        elif kind == "add" and a.shape == b.shape:
+            nodes.append(nn.Add()([a, b]))
+        else:
+            nodes.append(nn.Concatenate()([a, b]))
+    outputs = draw(st.integers(1, 3))
+    activation = draw(st.sampled_from(["sigmoid", "linear"]))
+    return nn.Model(x, nn.Dense(outputs, activation)(nodes[-1]), seed=draw(st.integers(0, 1000)))
+
+
+@settings(max_examples=60)
+@given(networks(), st.sampled_from(["mse", "half_squared_error"]), st.integers(1, 5))
+def test_random_graphs(model, loss, rows):
+    model.compile("sgd", loss)
+    X, y = data(model.graph.inputs[0].shape[0], model.graph.output.shape[0], rows)
+    check = nn.gradient_check(model, X, y)
+    assert check.error <= 1e-5, check  # tiny gradients through several softmaxes: rounding, not the formula

@@ -1,0 +1,178 @@
+"""Plans are data: these tests need no compiler."""
+
+import numpy as np
+import pytest
+from test_model import dag
+
+import numbanet as nn
+from numbanet.graph import LANES, padded
+from numbanet.kernels import OPERAND, OPS, SIZES
+from numbanet.plan import MODES, Buffer, Outside
+
+
+def mlp(metrics=("accuracy",), optimizer="adam"):
+    model = nn.Sequential([nn.Input(20), nn.Dense(300, "relu"), nn.Dense(10, "softmax")], seed=0)
+    model.compile(optimizer, "cross_entropy", list(metrics))
+    return model
+
+
+def names(plan):
+    return [op.name for op in plan.ops]
+
+
+def test_a_training_plan_op_by_op():
+    assert names(mlp().plan("train", 32)) == [
+        "gather_rows",
+        "gather_rows",
+        "dense_forward",
+        "relu_forward",
+        "dense_forward",
+        "softmax_cross_entropy",
+        "accuracy",
+        "dense_backward_input",
+        "relu_backward",
+        "dense_backward_kernel",
+        "adam_update",
+        "dense_backward_bias",
+        "adam_update",
+        "dense_backward_kernel",
+        "adam_update",
+        "dense_backward_bias",
+        "adam_update",
+    ]
+
+
+def test_the_first_layers_input_gradient_is_skipped():
+    assert names(mlp().plan()).count("dense_backward_input") == 1
+
+
+def test_the_other_modes():
+    model = mlp()
+    assert names(model.plan("predict"))[-2:] == ["softmax_forward", "scatter_rows"]
+    assert not [name for name in names(model.plan("evaluate")) if "backward" in name or "update" in name]
+    gradient = model.plan("gradient")
+    assert not [name for name in names(gradient) if "update" in name]
+    assert set(gradient.gradients) == {parameter.name for parameter in model.graph.parameters}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_buffers_do_not_overlap_and_fit(mode):
+    model = dag()
+    model.compile("adam", "cross_entropy", ["accuracy"])
+    plan = model.plan(mode, 33)
+    used = np.zeros(plan.workspace, int)
+    for buffer in plan.buffers:
+        assert buffer.offset % LANES == 0
+        assert buffer.stride % LANES == 0
+        used[buffer.offset : buffer.offset + buffer.rows * buffer.stride] += 1
+    assert used.max() == 1
+    assert used.min() == 1
+    for op in plan.ops:
+        for operand in op.operands.values():
+            assert not isinstance(operand, Buffer) or operand in plan.buffers
+
+
+def test_parameters_and_slots_tile_theta():
+    model = dag()
+    model.compile("adam", "cross_entropy")
+    plan = model.plan()
+    used = np.zeros(plan.theta, int)
+    for parameter in model.graph.parameters:
+        places = [parameter] + [
+            parameter.slot(k, name, model.graph.size) for k, name in enumerate(("mean", "variance"))
+        ]
+        for place in places:
+            used[place.offset : place.offset + place.size] += 1
+    assert used.min() == used.max() == 1
+    assert plan.theta == 3 * model.graph.size == model._theta.size
+
+
+def test_tasks_cover_each_axis_once():
+    plan = mlp().plan("train", 50)
+    tasks, phases = plan.tasks()
+    assert phases[0, 0] == 0
+    assert phases[-1, 1] == len(tasks)
+    chains = [chain for phase in plan.phases for chain in phase]
+    begin = 0
+    for chain in chains:
+        own = [task for task in tasks if task[0] == begin]
+        rows = [row for task in own for row in range(task[2], task[3])]
+        assert rows == list(range(plan.batch_size if chain.extent is None else chain.extent))
+        assert all(task[1] == begin + len(chain.ops) for task in own)
+        assert all(task[4] == (chain.extent is None) for task in own)
+        begin += len(chain.ops)
+    assert len([task for task in tasks if task[0] == 0]) == 4  # 50 rows in blocks of 16
+    assert len([chain for chain in chains if chain.name == "dense_1.kernel"]) == 1
+
+
+def test_the_table_holds_what_the_catalogue_says():
+    plan = mlp().plan("train", 32)
+    addresses = {name: number for number, name in enumerate(OPS)}
+    table = plan.table(addresses)
+    for row, op in zip(table, plan.ops, strict=True):
+        entry = OPS[op.name]
+        assert row[0] == addresses[op.name]
+        assert row[1 : 1 + len(entry.sizes)].tolist() == [op.sizes[size] for size in entry.sizes]
+        for k, key in enumerate(entry.operands):
+            field = row[1 + SIZES + OPERAND * k :][:OPERAND].tolist()
+            operand = op.operands[key]
+            wanted = [0, 0, 0] if isinstance(operand, Outside) else [operand.offset, operand.rows, operand.stride]
+            assert field == wanted
+    places = plan.outside()
+    assert set(places) == {"input_1", "order", "targets", "scores", "coefficients"}
+    assert len(places["coefficients"]) == 4
+
+
+def test_a_layer_without_bias_has_an_empty_operand():
+    model = nn.Sequential([nn.Input(3), nn.Dense(2, use_bias=False)], seed=0)
+    (dense,) = [op for op in model.plan("predict").ops if op.name == "dense_forward"]
+    assert dense.operands["bias"] is None
+
+
+def test_a_gradient_from_several_uses_is_added():
+    """Two uses of a buffer: the second contribution goes to a buffer of its own, then is added."""
+    x = nn.Input(4)
+    h = nn.Dense(5, "tanh")(x)
+    model = nn.Model(x, nn.Add()([h, nn.Dense(5)(h)]))
+    model.compile("sgd", "mse")
+    plan = model.plan("gradient")
+    added = [op for op in plan.ops if op.name == "add_forward" and op.operands["y"].name.startswith("d ")]
+    assert [(op.operands["x"].name, op.operands["y"].name) for op in added] == [("d dense_1 (more)", "d dense_1")]
+
+
+def test_a_shared_layers_gradient_is_added():
+    a, b, dense = nn.Input(4), nn.Input(4), nn.Dense(5)
+    model = nn.Model([a, b], nn.Add()([dense(a), dense(b)]))
+    model.compile("sgd", "mse")
+    (kernel, bias) = model.plan("train").phases[1]
+    assert [op.name for op in kernel.ops] == [
+        "dense_backward_kernel",
+        "dense_backward_kernel",
+        "add_forward",
+        "sgd_update",
+    ]
+    assert kernel.extent == 4
+    assert bias.extent == 1
+
+
+def test_only_a_last_activation_is_fused():
+    def losses_of(output, loss="cross_entropy"):
+        x = nn.Input(4)
+        model = nn.Model(x, output(x))
+        model.compile("sgd", loss)
+        return [
+            name for name in names(model.plan("evaluate")) if "entropy" in name or "mse" in name or "softmax" in name
+        ]
+
+    assert losses_of(nn.Dense(3, "softmax")) == ["softmax_cross_entropy"]
+    assert losses_of(nn.Dense(3, "softmax"), "mse") == ["softmax_forward", "mse"]
+    assert losses_of(nn.Dense(3, "sigmoid"), "binary_cross_entropy") == ["sigmoid_binary_cross_entropy"]
+    assert losses_of(nn.Dense(3, "sigmoid")) == ["cross_entropy"]
+    assert losses_of(lambda x: nn.Add()([nn.Dense(3, "softmax")(x), nn.Dense(3)(x)])) == [
+        "softmax_forward",
+        "cross_entropy",
+    ]
+
+
+def test_padding():
+    assert [padded(count) for count in (1, 16, 17, 32)] == [16, 16, 32, 32]

@@ -264,7 +264,7 @@ def _number(cell):
 
 def _feature(path, line, column, cell):
     value = _number(cell)
-    if value is None or not abs(value) <= np.finfo(np.float32).max:
+    if value is None or not abs(value) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{path}, line {line}, column {column} holds {cell[:50]!r}; expected a finite number")
     return value
 

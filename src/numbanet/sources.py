@@ -94,11 +94,10 @@ def _split(X, y):
 
 def _read_csv(path, target, features):
     target = int(target) if target.lstrip("-").isdigit() else target
-    if features is not None and isinstance(target, int):
-        X, _ = data.load_csv(path, target=None)
-        if X.shape[1] == features:
-            return X, None
-    return data.load_csv(path, target=target)
+    X, y = data.load_csv(path, target=target)
+    if features is not None and X.shape[1] == features - 1:  # what was taken for the target is a feature
+        X, y = data.load_csv(path, target=None)
+    return X, y
 
 
 def _read_npz(path):

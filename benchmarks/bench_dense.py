@@ -1,0 +1,26 @@
+"""The dense layer's ops, forward and backward."""
+
+from __future__ import annotations
+
+from . import common
+
+OPS = [
+    "dense_forward",
+    "dense_backward_input",
+    "dense_backward_kernel",
+    "dense_backward_bias",
+]
+
+
+class Dense:
+    """common.PASSES passes of an op over 256 rows of 256 elements, on one thread."""
+
+    params = (OPS, common.DTYPES)
+    param_names = ("op", "dtype")
+    repeat = common.REPEAT
+
+    def setup(self, op, dtype):
+        self.run = common.op_run(op, dtype)
+
+    def time_op(self, op, dtype):
+        self.run()

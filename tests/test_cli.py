@@ -1,0 +1,197 @@
+"""The command line, as a person types it."""
+
+import gzip
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_data import idx
+
+import numbanet as nn
+from numbanet import cli
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line in this process; returns status, standard output and standard error."""
+
+    def command(*words):
+        try:
+            status = cli.main(list(words))
+        except SystemExit as stop:
+            status = stop.code
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of the digits, trained for three epochs."""
+    path = str(tmp_path_factory.mktemp("model") / "digits.safetensors")
+    assert cli.main(["train", "digits", "--epochs", "3", "--layers", "32", "--quiet", "--save", path]) == 0
+    return path
+
+
+@pytest.mark.slow
+def test_digits_without_options_reach_97_percent(run):
+    """The README's first command."""
+    status, out, err = run("train", "digits")
+    assert status == 0
+    assert float(out.split("accuracy ")[1].split("%")[0]) >= 97
+    assert "epoch 40/40" in err
+
+
+@pytest.mark.parametrize("words", [["numbanet"], [sys.executable, "-m", "numbanet"]])
+def test_both_ways_to_start(words):
+    done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"numbanet {nn.__version__}\n"
+
+
+def test_train_evaluate_predict_info(run, model, tmp_path):
+    (_, _), (X, y) = nn.data.load_digits()
+    loaded = nn.load(model)
+    status, out, _ = run("evaluate", model, "digits")
+    assert status == 0
+    assert out.startswith(f"accuracy {100 * loaded.evaluate(X, y)['accuracy']:.2f}%")
+    assert "359 samples" in out
+    assert "all 1797 samples" in run("evaluate", model, "digits", "--all")[1]
+
+    status, out, _ = run("predict", model, "digits")
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in out.splitlines()])
+    assert status == 0
+    assert rows.shape == (1797, 10)
+    assert np.allclose(rows[4::5], loaded.predict(X), rtol=1e-6)  # in the order of the source
+    assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
+    classes = run("predict", model, "digits", "--classes")[1].split()
+    assert [int(label) for label in classes] == rows.argmax(axis=1).tolist()
+
+    for name in ("out.npy", "out.csv"):
+        assert run("predict", model, "digits", "--output", str(tmp_path / name))[:2] == (0, "")
+    assert np.allclose(np.load(tmp_path / "out.npy"), np.loadtxt(tmp_path / "out.csv", delimiter=","), rtol=1e-6)
+
+    status, out, _ = run("info", model)
+    assert status == 0
+    for word in ("dense_1 (Dense, relu)", "2,410 parameters", "train plan", "adam_update"):
+        assert word in out
+    assert "predict plan" in run("info", model, "--mode", "predict")[1]
+
+
+def test_options_reach_the_network(run, tmp_path):
+    path = str(tmp_path / "m.safetensors")
+    text = "--layers 7,5 --activation tanh --epochs 2 --batch-size 10 --lr 0.5 --optimizer sgd --seed 9"
+    words = [*text.split(), "--dtype", "float64", "--quiet", "--threads", "1", "--save", path]
+    assert run("train", "moons", *words)[0] == 0
+    model = nn.load(path)
+    assert [array.shape for array in model.get_weights()] == [(2, 7), (7,), (7, 5), (5,), (5, 2), (2,)]
+    assert (model.seed, model.dtype, model.optimizer) == (9, "float64", nn.SGD(0.5))
+    assert model.updates == 2 * 32  # 320 samples in batches of 10
+    assert model.layers[1].activation == "tanh"
+
+
+@pytest.mark.parametrize("name", ["xor", "two_spirals", "moons", "circles", "blobs", "sine"])
+def test_every_named_data_set_trains(run, name):
+    status, out, _ = run("train", name, "--epochs", "2", "--quiet", "--layers", "8")
+    assert status == 0
+    assert ("mae" if name == "sine" else "accuracy") in out
+
+
+def test_no_hidden_layer(run):
+    assert run("train", "blobs", "--layers", "", "--epochs", "1", "--quiet")[0] == 0
+
+
+def test_a_table(run, tmp_path):
+    X, y = nn.data.blobs(samples=100)
+    lines = [f"{a},{b},{('red', 'green', 'blue')[k]}" for (a, b), k in zip(X, y, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,colour", *lines]))
+    table, path = str(tmp_path / "t.csv"), str(tmp_path / "m.safetensors")
+    status, out, _ = run("train", table, "--target", "colour", "--epochs", "30", "--quiet", "--save", path)
+    assert status == 0
+    assert "accuracy 100.00%" in out
+    assert len(run("predict", path, table, "--classes")[1].split()) == 100
+    (tmp_path / "u.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))  # features alone
+    assert run("predict", path, str(tmp_path / "u.csv"))[1] == run("predict", path, table)[1]
+    assert "accuracy" in run("evaluate", path, table, "--all")[1]
+
+
+def test_arrays_and_images(run, tmp_path):
+    (X, y), (X_test, y_test) = nn.data.load_digits()
+    images = (X * 255).astype(np.uint8).reshape(-1, 8, 8)
+    images_test = (X_test * 255).astype(np.uint8).reshape(-1, 8, 8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=y, x_test=images_test, y_test=y_test)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images, 0x08)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y.astype(np.uint8), 0x08)))
+    for name in ("a.npz", "train-images-idx3-ubyte.gz"):
+        status, out, err = run("train", str(tmp_path / name), "--epochs", "8", "--quiet", "--layers", "64")
+        assert status == 0, err
+        assert float(out.split("accuracy ")[1].split("%")[0]) > 90
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["train", "digit"], 1, "unknown data set 'digit'; known: digits, xor"),
+        (["train", "no.csv"], 1, "no file no.csv"),
+        (["train", "digits", "--epochs", "-1"], 1, "epochs must be at least 0"),
+        (["train", "digits", "--batch-size", "0"], 1, "batch_size must be at least 1"),
+        (["train", "digits", "--lr", "0"], 1, "learning_rate must be above 0"),
+        (["train", "digits", "--layers", "a"], 2, "expected sizes like 128,64"),
+        (["train", "digits", "--activation", "rellu"], 2, "invalid choice: 'rellu'"),
+        (["train", "digits", "--threads", "0"], 1, "0 threads: expected 1 to"),
+        (["train", "digits", "--save", "/no/such/directory/m"], 1, "no directory /no/such/directory"),
+        (["predict", "no.safetensors", "digits"], 1, "No such file or directory: no.safetensors"),
+        (["predict", __file__, "digits"], 1, "is not a numbanet model"),
+        (["info", __file__], 1, "is not a numbanet model"),
+        ([], 2, "COMMAND"),
+    ],
+)
+def test_errors_are_sentences(run, words, status, sentence):
+    found, out, err = run(*words)
+    assert found == status
+    assert out == ""
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_data_that_does_not_fit_the_model(run, model):
+    status, _, err = run("evaluate", model, "moons")
+    assert status == 1
+    assert "X has shape (80, 2), expected (n, 64)" in err
+    assert run("predict", model, "digits", "--output", "out.txt")[0] == 1
+
+
+def test_a_reader_that_stops_early(model):
+    code = f"numbanet predict {model} digits | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
+def test_ctrl_c_saves_and_says_so(tmp_path):
+    """Interrupted training ends within about a second, saves, and exits with 130."""
+    import signal
+    import time
+
+    path = tmp_path / "m.safetensors"
+    words = [sys.executable, "-m", "numbanet", "train", "digits", "--epochs", "1000000", "--save", str(path)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        seen = ""
+        while "loss=" not in seen:  # the bar shows a finished epoch: training is under way
+            seen += process.stderr.read(1)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert time.monotonic() - began < 3
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "of 1000000 epochs" in out
+    assert nn.load(path).updates > 0
+
+
+def test_warmup(run):
+    assert "kernels and loops compiled" in run("warmup")[1]

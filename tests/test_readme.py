@@ -1,0 +1,52 @@
+"""The README is run: its examples here, its commands by .ci/run. Its tables name all there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import numbanet as nn
+from numbanet import initializers, layers, losses, metrics
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(name):
+    """The code between two markers."""
+    return re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```\n<!-- /{name} -->", README, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("name", ["example", "graph"])
+def test_examples_run(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block(name), name, "exec"), {})
+    shown = capsys.readouterr().out
+    if name == "example":
+        assert float(re.search(r"'accuracy': ([\d.]+)", shown)[1]) >= 0.95
+        assert (tmp_path / "digits.safetensors").exists()
+        assert len(block(name).splitlines()) == 12
+    else:
+        assert float(re.search(r"error ([\d.e-]+)", shown)[1]) < 1e-6
+
+
+def row(name):
+    """The names in a row of the table of what there is."""
+    return set(re.findall(r"\w+", re.search(rf"^\| {name} \| (.*) \|$", README, re.MULTILINE)[1]))
+
+
+def test_the_table_names_all_there_is():
+    assert row("layers") == set(layers.CLASSES)
+    assert row("activations") == set(layers.ACTIVATIONS)
+    assert row("losses") == set(losses.LOSSES)
+    assert row("metrics") == set(metrics.METRICS)
+    assert row("initialisers") == set(initializers.INITIALIZERS) | set(initializers.CLASSES)
+    assert row("optimisers") == {"SGD", "momentum", "nesterov", "Adam"}
+    assert all(callable(getattr(nn.data, name)) for name in row("data"))
+
+
+def test_the_tree_names_all_modules():
+    package = Path(nn.__file__).parent
+    tree = README[README.index("src/numbanet/\n") : README.index("tests/  ")]
+    for path in package.rglob("*.py"):
+        if path.stem not in ("__init__", "__main__", "names", "validate", "warmup"):
+            assert re.search(rf"\b{path.stem}\b", tree), f"{path.stem} is not in the README's tree"

@@ -5,6 +5,16 @@ import pytest
 from hypothesis import settings
 
 import numbanet as nn
+from numbanet.kernels.jit import JIT
+
+
+def pytest_collection_modifyitems(items):
+    """Plain Python is some hundred times slower: leave out what only trains for long, not what checks the code."""
+    if not JIT:
+        for item in items:
+            if item.get_closest_marker("compiled"):
+                item.add_marker(pytest.mark.skip(reason="needs the compiler"))
+
 
 settings.register_profile("numbanet", deadline=None, derandomize=True)
 settings.load_profile("numbanet")

@@ -35,6 +35,7 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.mark.compiled
 @pytest.mark.slow
 def test_digits_without_options_reach_97_percent(run):
     """The README's first command."""
@@ -107,7 +108,21 @@ def test_a_table(run, tmp_path):
     lines = [f"{a},{b},{('red', 'green', 'blue')[k]}" for (a, b), k in zip(X, y, strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,colour", *lines]))
     table, path = str(tmp_path / "t.csv"), str(tmp_path / "m.safetensors")
-    status, out, _ = run("train", table, "--target", "colour", "--epochs", "30", "--quiet", "--save", path)
+    status, out, _ = run(
+        "train",
+        table,
+        "--target",
+        "colour",
+        "--epochs",
+        "30",
+        "--lr",
+        "0.05",
+        "--layers",
+        "8",
+        "--quiet",
+        "--save",
+        path,
+    )
     assert status == 0
     assert "accuracy 100.00%" in out
     assert len(run("predict", path, table, "--classes")[1].split()) == 100
@@ -116,6 +131,7 @@ def test_a_table(run, tmp_path):
     assert "accuracy" in run("evaluate", path, table, "--all")[1]
 
 
+@pytest.mark.compiled
 def test_arrays_and_images(run, tmp_path):
     (X, y), (X_test, y_test) = nn.data.load_digits()
     images = (X * 255).astype(np.uint8).reshape(-1, 8, 8)
@@ -169,6 +185,7 @@ def test_a_reader_that_stops_early(model):
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.compiled
 def test_ctrl_c_saves_and_says_so(tmp_path):
     """Interrupted training ends within about a second, saves, and exits with 130."""
     import signal

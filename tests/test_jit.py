@@ -109,6 +109,7 @@ def test_without_a_compiler_the_results_are_the_same(cache):
     assert float(plain[1]) == pytest.approx(float(total), rel=1e-5)
 
 
+@needs_jit
 def test_bounds_are_checked_on_request(tmp_path):
     """NUMBA_BOUNDSCHECK=1 sees the operands' true extents: a kernel told a wrong width is caught."""
     code = """
@@ -122,6 +123,7 @@ model.predict(np.zeros((4, 3)))
     assert "IndexError" in run(code, tmp_path, NUMBA_BOUNDSCHECK="1").stderr
 
 
+@pytest.mark.compiled
 def test_a_forked_child_trains():
     """An OpenMP region in a forked child would kill it; the child falls back to the serial loop."""
     code = """
@@ -146,6 +148,7 @@ print("done")
     assert subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120).stdout == "done\n"
 
 
+@pytest.mark.compiled
 def test_several_threads_train_at_once():
     """The parallel loop is entered by one Python thread at a time, under the workqueue layer too."""
     code = """

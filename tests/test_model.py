@@ -38,6 +38,7 @@ def test_worked_example():
     assert b1.shape == b5.shape == (2,)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_xor_is_learned_from_every_seed(activation):
     """Recipe: 2-4-1, weights normal with deviation 1, Adam at 0.05, full batch, 1000 epochs, binary cross-entropy."""
@@ -51,6 +52,7 @@ def test_xor_is_learned_from_every_seed(activation):
         assert model.evaluate(*XOR)["accuracy"] == 1.0, f"seed {seed}"
 
 
+@pytest.mark.compiled
 def test_xor_needs_a_hidden_layer():
     """No line separates XOR (Minsky & Papert, 1969): three of four points at best."""
     for seed in range(20):
@@ -155,6 +157,7 @@ def test_compile_keeps_weights_and_starts_the_optimiser_anew(blobs):
     assert model.updates == 0
 
 
+@pytest.mark.compiled
 def test_fits_a_sine_by_regression():
     X = np.linspace(-3, 3, 200)[:, None]
     model = nn.Sequential([nn.Input(1), nn.Dense(32, "tanh"), nn.Dense(1)], seed=0)
@@ -185,6 +188,7 @@ def test_a_new_architecture_compiles_nothing(blobs):
     assert not recorder.buffer
 
 
+@pytest.mark.compiled
 def test_ctrl_c_returns_the_history_and_a_usable_model(digits):
     X, y = digits
     model = nn.Sequential([nn.Input(64), nn.Dense(64, "relu"), nn.Dense(10, "softmax")], seed=0)

@@ -16,6 +16,7 @@ def block(name):
     return re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```\n<!-- /{name} -->", README, re.DOTALL)[1]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", ["example", "graph"])
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,7 @@ def trained(X, y, epochs=3, parallel=None, threads=None, seed=3, hidden=(40, 33)
     return model, history
 
 
+@pytest.mark.compiled
 def test_two_runs_are_one(digits):
     a, first = trained(*digits)
     b, second = trained(*digits)
@@ -37,6 +38,7 @@ def test_two_runs_are_one(digits):
     assert first.history == second.history
 
 
+@pytest.mark.compiled
 def test_another_seed_is_another_run(digits):
     a, _ = trained(*digits)
     b, _ = trained(*digits, seed=4)
@@ -50,6 +52,7 @@ def test_no_seed_draws_one_and_tells_it(digits):
     assert np.array_equal(a.get_weights()[0], again.get_weights()[0])
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(engine.get_num_threads() < 2, reason="needs two threads")
 def test_serial_and_parallel_agree(digits, monkeypatch):
     """The parallel loop really runs (counted), on 1 and 2 threads, and gives the serial loop's bits."""
@@ -67,6 +70,7 @@ def test_serial_and_parallel_agree(digits, monkeypatch):
     assert first.history == second.history
 
 
+@pytest.mark.compiled
 def test_any_number_of_threads():
     """1, 2 and 4 (oversubscribed) threads in processes of their own give the same bits."""
     code = """
@@ -92,6 +96,7 @@ print(hashlib.sha256(model._theta.tobytes()).hexdigest())
     assert len(found) == 1
 
 
+@pytest.mark.compiled
 def test_programs_of_other_capacities_agree(digits):
     """The bits of a step do not depend on how large a batch the program was planned for."""
     X, y = digits
@@ -105,6 +110,7 @@ def test_programs_of_other_capacities_agree(digits):
     assert np.array_equal(a._theta, b._theta)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("optimizer", [nn.SGD(0.1), nn.SGD(0.1, 0.9), nn.SGD(0.1, 0.9, True), nn.Adam(0.01)])
 def test_save_load_continue(digits, tmp_path, optimizer):
     """Save at epoch 3, load, go on to 6: the same as 6 straight."""
@@ -124,6 +130,7 @@ def test_save_load_continue(digits, tmp_path, optimizer):
     assert straight.history["loss"][3:] == rest.history["loss"]
 
 
+@pytest.mark.compiled
 def test_prediction_does_not_depend_on_company(digits):
     """A row's output is the same bits alone and among others."""
     X, y = digits

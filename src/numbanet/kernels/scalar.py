@@ -1,11 +1,10 @@
 """Scalar maths, written once for all devices: activations, their slopes in terms of the output, losses, their slopes.
 
-Constants are float32 values that are exact in both precisions, so that a float32 expression stays float32.
+Constants are float32 values that are exact in both precisions, so that a float32 expression stays float32. NumPy's
+functions rather than math's: without a compiler those would return Python floats, which have no precision of their own.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -18,7 +17,7 @@ PROBABILITY = np.float32(2.0**-23)  # probabilities are kept this far from 0 and
 @scalar
 def sigmoid(z):
     """1 / (1 + exp(-z)); exp may overflow to infinity, the result is then 0"""
-    return ONE / (ONE + math.exp(-z))
+    return ONE / (ONE + np.exp(-z))
 
 
 @scalar
@@ -30,7 +29,7 @@ def sigmoid_slope(y):
 @scalar
 def tanh(z):
     """tanh(z)"""
-    return math.tanh(z)
+    return np.tanh(z)
 
 
 @scalar
@@ -54,7 +53,7 @@ def relu_slope(y):
 @scalar
 def softplus(z):
     """log(1 + exp(z)) without overflow"""
-    return max(z, ZERO) + math.log1p(math.exp(-abs(z)))
+    return max(z, ZERO) + np.log1p(np.exp(-abs(z)))
 
 
 @scalar
@@ -98,7 +97,7 @@ def inside(p):
 @scalar
 def cross(p, t):
     """-t log(p)"""
-    return -t * math.log(inside(p))
+    return -t * np.log(inside(p))
 
 
 @scalar
@@ -111,7 +110,7 @@ def cross_slope(p, t):
 def binary_cross(p, t):
     """-t log(p) - (1 - t) log(1 - p)"""
     p = inside(p)
-    return -t * math.log(p) - (ONE - t) * math.log(ONE - p)
+    return -t * np.log(p) - (ONE - t) * np.log(ONE - p)
 
 
 @scalar

@@ -14,6 +14,7 @@ import platform
 import threading
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
@@ -177,7 +178,11 @@ def set_num_threads(count: int) -> None:
 def run(parallel, *arguments):
     """Run steps (see run_serial), in parallel if that is wanted and this process can."""
     threads = get_num_threads()
-    if not parallel or threads == 1 or _forked or not JIT:
+    if not JIT:
+        with np.errstate(all="ignore"):  # compiled arithmetic does not warn either
+            run_serial(*arguments)
+        return
+    if not parallel or threads == 1 or _forked:
         run_serial(*arguments)
         return
     with _parallel:

@@ -14,7 +14,7 @@ result does not depend on who computes which.
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from numbanet.kernels import ROWS, scalar
 from numbanet.kernels.cpu.memory import matrix, outside_float64
@@ -61,9 +61,9 @@ def softmax_cross_entropy(op, theta, work, step, first, last):
             shifted, t = x[r, j] - top, target[r, j]
             linear += t * shifted
             mass += t
-            y[r, j] = math.exp(shifted)  # y may be x: x is not read after this
+            y[r, j] = np.exp(shifted)  # y may be x: x is not read after this
             total += y[r, j]
-        scores[r, 0] += mass * math.log(total) - linear
+        scores[r, 0] += mass * np.log(total) - linear
         for j in range(width):
             y[r, j] /= total
             dx[r, j] = (y[r, j] * mass - target[r, j]) / step[ROWS]

@@ -8,7 +8,7 @@ x and y may be the same buffer, and so may dx and dy.
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from numbanet.kernels import scalar
 from numbanet.kernels.cpu.memory import matrix
@@ -54,7 +54,7 @@ def softmax_forward(op, theta, work, step, first, last):
             top = max(top, x[r, j])
         total = ZERO
         for j in range(width):
-            y[r, j] = math.exp(x[r, j] - top)
+            y[r, j] = np.exp(x[r, j] - top)
             total += y[r, j]
         for j in range(width):
             y[r, j] /= total

@@ -11,7 +11,7 @@ computes for all steps of an epoch at once; schedules and bias corrections there
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from numbanet.kernels import BATCH
 from numbanet.kernels.cpu.memory import matrix, outside_float64
@@ -70,4 +70,4 @@ def adam_update(op, theta, work, step, first, last):
             gradient = g[i, j]
             m[i, j] += p * (gradient - m[i, j])
             s[i, j] += q * (gradient * gradient - s[i, j])
-            w[i, j] -= rate * m[i, j] / (c * math.sqrt(s[i, j]) + e)
+            w[i, j] -= rate * m[i, j] / (c * np.sqrt(s[i, j]) + e)

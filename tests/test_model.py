@@ -242,3 +242,37 @@ def test_summary_is_a_table(capsys):
     plan = str(model.plan("train"))
     for word in ("phase 0, rows", "phase 1, dense_1.kernel", "softmax_cross_entropy", "adam_update"):
         assert word in plan
+
+
+def test_inputs_may_have_any_name(blobs):
+    """Names of a plan's own arrays are no names of inputs."""
+    X, y = blobs
+    models = []
+    for name in ("order", "targets", "scores", "coefficients", "predictions", "samples of order", None):
+        model = nn.Sequential([nn.Input(2, name=name), nn.Dense(3, "softmax")], seed=0)
+        model.compile("adam", "cross_entropy", ["accuracy"])
+        model.fit(X, y, epochs=2, verbose=0)
+        models.append(model)
+    assert all(np.array_equal(models[0].predict(X), model.predict(X)) for model in models)
+
+
+@pytest.mark.compiled
+def test_threads_may_share_a_model(digits):
+    """Predictions from several Python threads on one model, of different sizes, while another model trains."""
+    X, y = digits
+    shared, other = (nn.Sequential([nn.Input(64), nn.Dense(32, "tanh"), nn.Dense(10)], seed=k) for k in range(2))
+    other.compile("adam", "mse")
+    wanted, wrong = shared.predict(X), []
+
+    def predict(count):
+        for _ in range(100):
+            if not np.array_equal(shared.predict(X[:count]), wanted[:count]):
+                wrong.append(count)
+
+    threads = [threading.Thread(target=predict, args=[count]) for count in (1, 7, 100, 300)]
+    threads.append(threading.Thread(target=lambda: other.fit(X, np.eye(10)[y], epochs=20, verbose=0)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -119,7 +119,7 @@ def test_the_table_holds_what_the_catalogue_says():
             wanted = [0, 0, 0] if isinstance(operand, Outside) else [operand.offset, operand.rows, operand.stride]
             assert field == wanted
     places = plan.outside()
-    assert set(places) == {"input_1", "order", "targets", "scores", "coefficients"}
+    assert set(places) == {"samples of input_1", "order", "targets", "scores", "coefficients"}
     assert len(places["coefficients"]) == 4
 
 

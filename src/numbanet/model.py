@@ -6,6 +6,7 @@ A method either does what it says or raises before anything has changed.
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from numbanet import kernels, losses, metrics, optimizers, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
-from numbanet.plan import build_plan
+from numbanet.plan import build_plan, samples_of
 from numbanet.program import Program
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
@@ -208,7 +209,7 @@ class Model:
 
     def _train(self, program, data, order, batch_size, report=None):
         updates = self.updates + np.arange(-(-len(order) // batch_size))
-        program.bind("coefficients", self.optimizer.coefficients(updates))
+        data = replace(data, arrays=data.arrays | {"coefficients": self.optimizer.coefficients(updates)})
         return self._logs(run_epoch(program, data, order, batch_size, report))
 
     def _evaluate(self, data):
@@ -234,7 +235,7 @@ class Model:
             raise ValueError(f"X must be a list of {len(nodes)} arrays, one for each input: {', '.join(names)}")
         what = [f"X[{name!r}]" for name in names] if len(nodes) > 1 else ["X"]
         arrays = {
-            name: validate.features(value, node.shape, self.dtype, label)
+            samples_of(name): validate.features(value, node.shape, self.dtype, label)
             for name, node, value, label in zip(names, nodes, X, what, strict=True)
         }
         lengths = {len(array) for array in arrays.values()}

@@ -226,6 +226,11 @@ class Builder:
         return live
 
 
+def samples_of(name):
+    """The outside array with the samples of an input: a name that no other outside array has."""
+    return f"samples of {name}"
+
+
 def op_outputs(op):
     """The operands that an op writes."""
     return [op.operands[key] for key in OPS[op.name].writes]
@@ -249,7 +254,12 @@ def build_plan(graph: Graph, mode, batch_size, *, loss=None, metrics=(), optimiz
     for node in graph.inputs:
         name = graph.names[node.layer]
         values[node] = build.buffer(node.shape, name)
-        given = {"data": Outside(name), "order": Outside("order"), "x": values[node], "width": values[node].width}
+        given = {
+            "data": Outside(samples_of(name)),
+            "order": Outside("order"),
+            "x": values[node],
+            "width": values[node].width,
+        }
         before.append(planned("gather_rows", given))
     for node in graph.nodes:
         if node not in values:

@@ -5,6 +5,8 @@ It holds the workspace and the op table with the addresses of the kernels, binds
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from numbanet.kernels import BATCH_SIZE, SAMPLES, STEP_FIELDS
@@ -29,6 +31,7 @@ class Program:
         self._ops = plan.table(addresses)
         self._tasks, self._phases = plan.tasks()
         self._places = plan.outside()
+        self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
         self.parallel = plan.cost >= PARALLEL_COST
         self.scores = np.zeros((plan.batch_size, max(1, plan.columns)))

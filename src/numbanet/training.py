@@ -51,14 +51,22 @@ def shuffled(samples, seed, epoch):
 def run_epoch(program, data, order, batch_size, report=None):
     """One pass over the data in the given order; returns the mean of the loss and of each metric.
 
-    report(done, sums) is called between slices with the number of finished batches.
+    report(done) is called between slices with the number of finished batches. Calls from several Python threads that
+    share a program take turns.
     """
-    for name, array in data.arrays.items():
-        if program.wants(name):
-            program.bind(name, array)
-    program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
-    program.start(len(order), batch_size)
-    batches, done, count = math.ceil(len(order) / batch_size), 0, 1
+    with program.lock:
+        for name, array in data.arrays.items():
+            if program.wants(name):
+                program.bind(name, array)
+        program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
+        program.start(len(order), batch_size)
+        _run_slices(program, math.ceil(len(order) / batch_size), report)
+        return program.totals() / len(order)
+
+
+def _run_slices(program, batches, report):
+    """Run batches in slices of about SLICE seconds, the first of one batch."""
+    done, count = 0, 1
     while done < batches:
         last = min(batches, done + count)
         began = time.perf_counter()
@@ -68,7 +76,6 @@ def run_epoch(program, data, order, batch_size, report=None):
         done = last
         if report:
             report(done)
-    return program.totals() / len(order)
 
 
 class Progress:

@@ -119,17 +119,17 @@ def train_command(options):
         nn.set_num_threads(options.threads)
     began = time.perf_counter()
     samples = sources.read(options.data, options.target, options.labels)
-    model = network(options, samples.X.shape[1:], sources.problem(samples.y, samples.y_test))
+    model = network(options, samples.X.shape[1:], sources.problem(samples.y))
     if options.save:
         sources.check_directory(options.save)  # not after minutes of training
-    history = model.fit(
-        samples.X, samples.y, batch_size=options.batch_size, epochs=options.epochs, verbose=0 if options.quiet else 1
-    )
+    verbose = 0 if options.quiet else 1
+    X, y = samples.part(samples.train)
+    history = model.fit(X, y, batch_size=options.batch_size, epochs=options.epochs, verbose=verbose)
     print(
         f"{options.data}: {model.graph.count} parameters, {len(history.epoch)} of {options.epochs} epochs on "
-        f"{len(samples.X)} samples, {time.perf_counter() - began:.1f} s"
+        f"{len(X)} samples, {time.perf_counter() - began:.1f} s"
     )
-    print(f"{_figures(model.evaluate(samples.X_test, samples.y_test))} ({_held_out(samples)})")
+    print(_figures(model.evaluate(*samples.part(samples.test))), _held_out(samples))
     if options.save:
         model.save(options.save)
         print(f"saved to {options.save}")
@@ -146,7 +146,7 @@ def _figures(figures):
 
 
 def _held_out(samples):
-    return f"{len(samples.X_test)} samples: {samples.held_out}"
+    return f"({samples.test.sum()} samples: {samples.held_out})"
 
 
 def predict_command(options):
@@ -154,8 +154,7 @@ def predict_command(options):
     if options.output:
         sources.check_output(options.output)
     model = nn.load(options.model)
-    X = sources.everything(sources.read(options.data, options.target, options.labels, features(model)))[0]
-    outputs = model.predict(X)
+    outputs = model.predict(sources.read(options.data, options.target, options.labels, features(model)).X)
     outputs = outputs.reshape(len(outputs), -1)
     if options.classes:
         outputs = outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(int)
@@ -172,13 +171,12 @@ def evaluate_command(options):
     """Print the figures on the part of a data set that train holds out, or on all of it."""
     model = nn.load(options.model)
     samples = sources.read(options.data, options.target, options.labels)
-    X, y, text = samples.X_test, samples.y_test, _held_out(samples)
-    if options.all:
-        X, y = sources.everything(samples)
-        text = f"all {len(X)} samples"
-    if y is None:
+    if samples.y is None:
         raise ValueError(f"{options.data} has no targets to compare with")
-    print(f"{_figures(model.evaluate(X, y))} ({text})")
+    if options.all:
+        print(_figures(model.evaluate(samples.X, samples.y)), f"(all {len(samples.X)} samples)")
+    else:
+        print(_figures(model.evaluate(*samples.part(samples.test))), _held_out(samples))
     return 0
 
 

@@ -68,6 +68,8 @@ class Graph:
     def __init__(self, inputs, output):
         self.inputs: tuple[Node, ...] = tuple(inputs)
         self.output: Node = output
+        if len(set(self.inputs)) < len(self.inputs):
+            raise ValueError("a model's inputs name one Input twice")
         self.nodes = _ordered(self.inputs, output)
         self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
         self.names = _named(self.layers)
@@ -109,12 +111,13 @@ def _ordered(inputs, output):
     order, state, stack = list(inputs), dict.fromkeys(inputs, True), [output]
     while stack:
         node = stack[-1]
-        waiting = [source for source in reversed(node.inputs) if source not in state]
         if node in state:
             stack.pop()
-        elif isinstance(node.layer, Input):
+            continue
+        waiting = [source for source in reversed(node.inputs) if source not in state]
+        if isinstance(node.layer, Input):
             raise ValueError(f"the output depends on an Input of shape {node.shape} that the model was not given")
-        elif waiting:
+        if waiting:
             stack.extend(waiting)
         else:
             state[node] = True
@@ -128,10 +131,12 @@ def _ordered(inputs, output):
 
 def _named(layers):
     """A name for every layer: its own, or its class and a number."""
-    given = [layer.name for layer in layers if layer.name]
-    for name in given:
-        if given.count(name) > 1:
-            raise ValueError(f"two layers are named {name!r}; names must differ")
+    given = set()
+    for layer in layers:
+        if layer.name in given:
+            raise ValueError(f"two layers are named {layer.name!r}; names must differ")
+        if layer.name:
+            given.add(layer.name)
     names, counts = {}, {}
     for layer in layers:
         kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()

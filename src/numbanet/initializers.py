@@ -32,7 +32,7 @@ class Constant(Initializer):
     value: float = 0.0
 
     def __post_init__(self):
-        validate.real_number("value", self.value)
+        validate.settle(self, value=validate.real_number("value", self.value))
 
     def draw(self, shape, generator):
         return np.full(shape, float(self.value))
@@ -46,8 +46,11 @@ class RandomNormal(Initializer):
     stddev: float = 0.05
 
     def __post_init__(self):
-        validate.real_number("mean", self.mean)
-        validate.real_number("stddev", self.stddev, least=0)
+        validate.settle(
+            self,
+            mean=validate.real_number("mean", self.mean),
+            stddev=validate.real_number("stddev", self.stddev, least=0),
+        )
 
     def draw(self, shape, generator):
         return generator.normal(self.mean, self.stddev, shape)
@@ -69,7 +72,7 @@ class VarianceScaling(Initializer):
     distribution: str = "truncated_normal"
 
     def __post_init__(self):
-        validate.real_number("scale", self.scale, least=0, open_least=True)
+        validate.settle(self, scale=validate.real_number("scale", self.scale, least=0, open_least=True))
         lookup("mode", self.mode, dict.fromkeys(("fan_in", "fan_out", "fan_avg")))
         lookup("distribution", self.distribution, dict.fromkeys(("uniform", "truncated_normal", "normal")))
 

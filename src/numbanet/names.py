@@ -12,6 +12,6 @@ def lookup(kind: str, name: str, table: Mapping):
         raise TypeError(f"{kind} must be a string, not {name!r}; known: {', '.join(table)}")
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
+    near = difflib.get_close_matches(name[:100], table, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name[:100]!r}; known: {', '.join(table)}{hint}")

@@ -38,9 +38,12 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self):
-        validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True)
-        validate.real_number("momentum", self.momentum, least=0, most=1, open_most=True)
-        validate.flag("nesterov", self.nesterov)
+        validate.settle(
+            self,
+            learning_rate=validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True),
+            momentum=validate.real_number("momentum", self.momentum, least=0, most=1, open_most=True),
+            nesterov=validate.flag("nesterov", self.nesterov),
+        )
 
     @property
     def op(self):
@@ -73,10 +76,13 @@ class Adam(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("mean", "variance")
 
     def __post_init__(self):
-        validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True)
-        validate.real_number("beta_1", self.beta_1, least=0, most=1, open_most=True)
-        validate.real_number("beta_2", self.beta_2, least=0, most=1, open_most=True)
-        validate.real_number("epsilon", self.epsilon, least=0)
+        validate.settle(
+            self,
+            learning_rate=validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True),
+            beta_1=validate.real_number("beta_1", self.beta_1, least=0, most=1, open_most=True),
+            beta_2=validate.real_number("beta_2", self.beta_2, least=0, most=1, open_most=True),
+            epsilon=validate.real_number("epsilon", self.epsilon, least=0),
+        )
 
     def coefficients(self, updates):
         t = np.asarray(updates, np.float64) + 1

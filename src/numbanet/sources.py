@@ -22,20 +22,26 @@ GENERATORS = {
 }
 NAMES = ("digits", *GENERATORS)
 OUTPUTS = {".npy": "npy", ".csv": "csv"}
-EVERY_FIFTH = "every fifth, held out"
 MOST_CLASSES = 1000  # more different whole numbers than this are a quantity, not labels
 FEW = 10  # samples; a data set smaller than this is not split
 
 
-@dataclass
+@dataclass(frozen=True)
 class Samples:
-    """Training and held-out samples. y may be None where only predictions are wanted."""
+    """All samples of a source in its order, which of them are trained on, and which are held out.
+
+    y may be None where only predictions are wanted.
+    """
 
     X: np.ndarray
     y: np.ndarray | None
-    X_test: np.ndarray
-    y_test: np.ndarray | None
+    train: np.ndarray
+    test: np.ndarray
     held_out: str
+
+    def part(self, mask):
+        """The samples of a mask: (X, y)."""
+        return self.X[mask], None if self.y is None else self.y[mask]
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,7 @@ def read(source, target="-1", labels=None, features=None):
     images. features: the number of features that a model takes; a .csv of just so many columns then has no target.
     """
     if source == "digits":
-        (X, y), (X_test, y_test) = data.load_digits()
-        return Samples(X, y, X_test, y_test, EVERY_FIFTH)
+        return _joined(*data.load_digits(), "a fifth of each digit, held out")
     if source in GENERATORS:
         return _split(*GENERATORS[source]())
     if not Path(source).is_file():
@@ -71,13 +76,13 @@ def read(source, target="-1", labels=None, features=None):
     return _read_idx(Path(source), labels)
 
 
-def problem(y, y_test):
+def problem(y):
     """Classes for whole-number targets, one a sample; numbers to fit for all others."""
     if y is None:
         raise ValueError("these samples have no targets to learn")
     whole = y.dtype.kind in "iu" and (y.ndim == 1 or y.shape[1:] == (1,))
-    if whole and y.min() >= 0 and max(y.max(), y_test.max()) < MOST_CLASSES:
-        classes = max(2, int(max(y.max(), y_test.max())) + 1)
+    if whole and y.min() >= 0 and y.max() < MOST_CLASSES:
+        classes = max(2, int(y.max()) + 1)
         return Problem(classes, "softmax", "cross_entropy", ("accuracy",))
     return Problem(1 if y.ndim == 1 else y.shape[1], "linear", "mse", ("mae",))
 
@@ -85,11 +90,17 @@ def problem(y, y_test):
 def _split(X, y):
     """Every fifth sample held out; a handful of samples is trained and tested on as a whole."""
     if len(X) < FEW:
-        return Samples(X, y, X, y, "the same as trained on")
+        every = np.ones(len(X), bool)
+        return Samples(X, y, every, every, "the same as trained on")
     test = np.arange(len(X)) % 5 == 4
-    if y is None:
-        return Samples(X[~test], None, X[test], None, EVERY_FIFTH)
-    return Samples(X[~test], y[~test], X[test], y[test], EVERY_FIFTH)
+    return Samples(X, y, ~test, test, "every fifth, held out")
+
+
+def _joined(train, test, text):
+    """Samples of a source that says itself which are held out."""
+    X, y = (np.concatenate(pair) for pair in zip(train, test, strict=True))
+    mask = np.arange(len(X)) >= len(train[0])
+    return Samples(X, y, ~mask, mask, text)
 
 
 def _read_csv(path, target, features):
@@ -116,7 +127,11 @@ def _read_npz(path):
     if y is not None and len(y) != len(X):
         raise ValueError(f"{path}: X has {len(X)} samples and y has {len(y)}; expected the same number")
     if "x_test" in arrays and "y_test" in arrays:
-        return Samples(X, y, _scaled(arrays["x_test"]), arrays["y_test"], "the file's own test part")
+        test = _scaled(arrays["x_test"]), arrays["y_test"]
+        if y is None or test[0].shape[1:] != X.shape[1:] or len(test[0]) != len(test[1]):
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
+            raise ValueError(f"{path} holds {shapes}; expected training and test parts of one shape")
+        return _joined((X, y), test, "the file's own test part")
     return _split(X, y)
 
 
@@ -138,24 +153,6 @@ def _read_idx(path, labels):
 def _scaled(X):
     """Pixels of one byte as numbers from 0 to 1; other arrays as they are."""
     return X.astype(np.float32) / 255 if X.dtype == np.uint8 else X
-
-
-def everything(samples):
-    """All samples, (X, y), in the order of the source."""
-    if samples.X is samples.X_test:
-        return samples.X, samples.y
-    if samples.held_out != EVERY_FIFTH:
-        X = np.concatenate([samples.X, samples.X_test])
-        return X, None if samples.y is None else np.concatenate([samples.y, samples.y_test])
-    return _woven(samples.X, samples.X_test), None if samples.y is None else _woven(samples.y, samples.y_test)
-
-
-def _woven(kept, held_out):
-    """The inverse of _split."""
-    test = np.arange(len(kept) + len(held_out)) % 5 == 4
-    together = np.empty((len(test), *kept.shape[1:]), kept.dtype)
-    together[~test], together[test] = kept, held_out
-    return together
 
 
 def check_directory(path):

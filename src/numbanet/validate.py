@@ -11,6 +11,12 @@ import numbers
 import numpy as np
 
 
+def settle(description, **values):
+    """Set the checked values of a frozen description, in its __post_init__."""
+    for name, value in values.items():
+        object.__setattr__(description, name, value)
+
+
 def whole_number(what, value, least=1, most=2**31 - 1):
     """`value` as an int between least and most."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -24,7 +30,10 @@ def real_number(what, value, least=-math.inf, most=math.inf, open_least=False, o
     """`value` as a finite float between least and most, without the ends that are open."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{what} must be a number, not {value!r}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} must be a number that float64 can hold, not one beyond 1.8e308") from None
     low = value > least if open_least else value >= least
     high = value < most if open_most else value <= most
     if not (math.isfinite(value) and low and high):

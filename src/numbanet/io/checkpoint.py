@@ -13,6 +13,7 @@ import json
 import os
 import zlib
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -50,12 +51,17 @@ def save(model, path):
         "graph": config.describe_graph(model.graph),
         "training": config.describe_training(model),
     }
-    text = json.dumps(architecture, default=float)  # NumPy's numbers are no JSON
+    text = json.dumps(architecture, default=_plain)
     if len(text) > MOST_JSON:
         raise ValueError(f"the model's architecture takes {len(text)} characters, a file has {MOST_JSON} at most")
     metadata = {"format": "numbanet", "version": VERSION, "model": text, "checksum": _checksum(text)}
     tensors = {name: at.unpack(model._theta) for name, at in _tensors(model.graph, model.optimizer).items()}
     write_whole(path, safetensors.numpy.save(tensors, metadata))
+
+
+def _plain(number):
+    """A number that JSON does not know, of NumPy's or another library's, as one that it does."""
+    return bool(number) if isinstance(number, np.bool_) else float(number)
 
 
 def load(path):
@@ -105,7 +111,8 @@ def _architecture(metadata):
     if metadata.get("format") != "numbanet":
         raise ValueError("it is a safetensors file without numbanet's metadata")
     if metadata.get("version") != VERSION:
-        raise ValueError(f"its format is version {metadata.get('version')}, this numbanet reads version {VERSION}")
+        version = repr(metadata.get("version"))[:30]
+        raise ValueError(f"its format is version {version}, this numbanet reads version {VERSION!r}")
     text = metadata.get("model", "")
     if len(text) > MOST_JSON:
         raise ValueError(f"its architecture has {len(text)} characters, expected at most {MOST_JSON}")

@@ -24,13 +24,16 @@ class ParameterSpec:
     initializer: Initializer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """The output of a layer in a graph: the layer, the nodes it was called on, and the shape without the batch."""
 
     layer: Layer
     inputs: tuple[Node, ...]
     shape: tuple[int, ...]
+
+    def __repr__(self):
+        return f"<output of {type(self.layer).__name__}, shape {self.shape}>"  # not its inputs: paths may be many
 
 
 class Layer:
@@ -59,7 +62,7 @@ class Layer:
 def connect(layer, inputs):
     """The node of a layer called on nodes (or on Input layers)."""
     nodes = tuple(as_node(layer, value) for value in inputs)
-    return Node(layer, nodes, layer.output_shape(*(node.shape for node in nodes)))
+    return Node(layer, nodes, validate.shape("the output's shape", layer.output_shape(*(node.shape for node in nodes))))
 
 
 def as_node(caller, value):
@@ -104,9 +107,12 @@ class Input(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", validate.shape("shape", self.shape))
-        object.__setattr__(self, "name", layer_name(self.name))
-        object.__setattr__(self, "_node", Node(self, (), self.shape))
+        validate.settle(
+            self,
+            shape=validate.shape("shape", self.shape),
+            name=layer_name(self.name),
+        )
+        validate.settle(self, _node=Node(self, (), self.shape))
 
     @property
     def node(self):

@@ -25,12 +25,15 @@ class Dense(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "units", validate.whole_number("units", self.units))
-        object.__setattr__(self, "activation", activation(self.activation))
-        object.__setattr__(self, "use_bias", validate.flag("use_bias", self.use_bias))
-        object.__setattr__(self, "kernel_initializer", initializers.get(self.kernel_initializer))
-        object.__setattr__(self, "bias_initializer", initializers.get(self.bias_initializer))
-        object.__setattr__(self, "name", layer_name(self.name))
+        validate.settle(
+            self,
+            units=validate.whole_number("units", self.units),
+            activation=activation(self.activation),
+            use_bias=validate.flag("use_bias", self.use_bias),
+            kernel_initializer=initializers.get(self.kernel_initializer),
+            bias_initializer=initializers.get(self.bias_initializer),
+            name=layer_name(self.name),
+        )
 
     def output_shape(self, *shapes):
         (shape,) = single(self, shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numbanet import validate
 from numbanet.layers.base import Layer, layer_name
 
 
@@ -14,7 +15,7 @@ class Add(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "name", layer_name(self.name))
+        validate.settle(self, name=layer_name(self.name))
 
     def output_shape(self, *shapes):
         if len(shapes) < 2 or len(set(shapes)) != 1:
@@ -36,7 +37,7 @@ class Concatenate(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "name", layer_name(self.name))
+        validate.settle(self, name=layer_name(self.name))
 
     def output_shape(self, *shapes):
         if len(shapes) < 2 or any(len(shape) != 1 for shape in shapes):

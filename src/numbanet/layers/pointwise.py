@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numbanet import validate
 from numbanet.layers.base import Layer, activation, layer_name, single, width
 
 
@@ -15,8 +16,11 @@ class Activation(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "activation", activation(self.activation))
-        object.__setattr__(self, "name", layer_name(self.name))
+        validate.settle(
+            self,
+            activation=activation(self.activation),
+            name=layer_name(self.name),
+        )
 
     def emit(self, build, parameters, x):
         if self.activation == "linear":
@@ -31,7 +35,7 @@ class Flatten(Layer):
     name: str | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "name", layer_name(self.name))
+        validate.settle(self, name=layer_name(self.name))
 
     def output_shape(self, *shapes):
         (shape,) = single(self, shapes)

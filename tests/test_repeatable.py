@@ -1,5 +1,7 @@
 """One seed, one result: bit for bit, on any number of threads, whatever the batch's program."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -147,3 +149,25 @@ def test_denormals_are_flushed_and_the_callers_state_restored():
     tiny = model.predict(np.array([[1e-10]], np.float32))[0, 0]
     assert tiny == (0 if engine.X86 and JIT else np.float32(1e-30) * np.float32(1e-10))
     assert np.float32(1e-30) * np.float32(1e-10) > 0
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_models_of_their_own(digits, duplicate):
+    """A copy goes on as the original would have, and neither disturbs the other."""
+    X, y = digits
+    model, _ = trained(X, y)
+    other = duplicate(model)
+    assert type(other) is type(model)
+    before = other._theta.copy()
+    model.fit(X, y, epochs=2, verbose=0)
+    assert np.array_equal(other._theta, before)
+    other.fit(X, y, epochs=2, verbose=0)
+    assert np.array_equal(other._theta, model._theta)
+    assert other.epochs == model.epochs
+
+
+def test_deep_networks_can_be_copied():
+    """No recursion over layers: 2000 of them."""
+    model = nn.Sequential([nn.Input(1), *(nn.Dense(1) for _ in range(2000))], seed=0)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict([[1.0]]), model.predict([[1.0]]))

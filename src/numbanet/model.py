@@ -186,6 +186,12 @@ class Model:
 
         checkpoint.save(self, path)
 
+    def __reduce__(self):
+        """Pickled and copied as what it is saved as: compiled programs hold addresses and are made anew."""
+        from numbanet.io import checkpoint
+
+        return checkpoint.assemble, (type(self), *checkpoint.parts(self))
+
     # -- below the edge: nothing is checked again
 
     def _need_compiled(self):

@@ -13,7 +13,6 @@ import json
 import os
 import zlib
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -40,8 +39,8 @@ def _tensors(graph, optimizer):
     return places
 
 
-def save(model, path):
-    """Write a model to one file; see Model.save."""
+def parts(model):
+    """All that a model is: its architecture as plain data, and its weights and optimiser state by name."""
     architecture = {
         "kind": "Sequential" if isinstance(model, Sequential) else "Model",
         "dtype": model.dtype,
@@ -51,17 +50,24 @@ def save(model, path):
         "graph": config.describe_graph(model.graph),
         "training": config.describe_training(model),
     }
-    text = json.dumps(architecture, default=_plain)
+    tensors = {name: at.unpack(model._theta) for name, at in _tensors(model.graph, model.optimizer).items()}
+    return architecture, tensors
+
+
+def assemble(kind, architecture, tensors):
+    """The model of such parts, of the class `kind`: how models are unpickled and copied."""
+    found = {name: (TYPES[array.dtype.name], array.shape) for name, array in tensors.items()}
+    return _restore(kind, architecture, found, tensors.__getitem__)
+
+
+def save(model, path):
+    """Write a model to one file; see Model.save."""
+    architecture, tensors = parts(model)
+    text = json.dumps(architecture)
     if len(text) > MOST_JSON:
         raise ValueError(f"the model's architecture takes {len(text)} characters, a file has {MOST_JSON} at most")
     metadata = {"format": "numbanet", "version": VERSION, "model": text, "checksum": _checksum(text)}
-    tensors = {name: at.unpack(model._theta) for name, at in _tensors(model.graph, model.optimizer).items()}
     write_whole(path, safetensors.numpy.save(tensors, metadata))
-
-
-def _plain(number):
-    """A number that JSON does not know, of NumPy's or another library's, as one that it does."""
-    return bool(number) if isinstance(number, np.bool_) else float(number)
 
 
 def load(path):
@@ -75,7 +81,9 @@ def load(path):
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return _restore(file)
+            architecture = _architecture(file.metadata() or {})
+            kind = lookup("kind of model", architecture["kind"], {"Model": Model, "Sequential": Sequential})
+            return _restore(kind, architecture, _found(file), file.get_tensor)
     except safetensors.SafetensorError as problem:
         reason = f"it is no safetensors file, or only a part of one ({problem})"
     except RecursionError:
@@ -85,9 +93,14 @@ def load(path):
     raise ValueError(f"{path} is not a numbanet model that can be loaded: {reason[:MOST_REASON]}")
 
 
-def _restore(file):
-    architecture = _architecture(file.metadata() or {})
-    kind = lookup("kind of model", architecture["kind"], {"Model": Model, "Sequential": Sequential})
+def _found(file):
+    """Type and shape of each tensor in a file."""
+    views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (a file is no mapping)
+    return {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+
+
+def _restore(kind, architecture, found, read):
+    """The model of an architecture, if the tensors that were found are just those it needs; `read` gives them."""
     dtype = lookup("dtype", architecture["dtype"], {dtype: dtype for dtype in TYPES})
     seed = validate.whole_number("seed", architecture["seed"], 0, 2**63 - 1)
     counts = [validate.whole_number(key, architecture[key], 0, 2**62) for key in ("epochs", "updates")]
@@ -95,13 +108,13 @@ def _restore(file):
     training = architecture["training"]
     training = config.restore_training(training) if training is not None else None
     places = _tensors(graph, training[0] if training else None)
-    _compare(file, places, TYPES[dtype])
+    _compare(found, places, TYPES[dtype])
     model = kind.__new__(kind)
     model._build(graph, seed, dtype)
     if training:
         model._compile(*training)
     for name, place in places.items():
-        place.pack(model._theta, file.get_tensor(name))
+        place.pack(model._theta, read(name))
     model.epochs, model._step[kernels.UPDATE] = counts
     return model
 
@@ -129,15 +142,12 @@ def _checksum(text):
     return f"{zlib.crc32(text.encode()):08x}"
 
 
-def _compare(file, places, dtype):
-    """Refuse a file whose tensors are not exactly those of the architecture."""
-    found, wanted = set(file.keys()), set(places)
-    if found != wanted:
-        missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
+def _compare(found, places, dtype):
+    """Refuse tensors which are not exactly those of the architecture."""
+    if found.keys() != places.keys():
+        missing, extra = sorted(places.keys() - found.keys())[:3], sorted(found.keys() - places.keys())[:3]
         raise ValueError(f"its tensors do not fit its architecture: missing {missing}, unexpected {extra}")
     for name, place in places.items():
-        view = file.get_slice(name)
-        if tuple(view.get_shape()) != place.shape or view.get_dtype() != dtype:
-            raise ValueError(
-                f"tensor {name} is {view.get_dtype()} {tuple(view.get_shape())}, expected {dtype} {place.shape}"
-            )
+        if found[name] != (dtype, place.shape):
+            kind, shape = found[name]
+            raise ValueError(f"tensor {name} is {kind} {shape}, expected {dtype} {place.shape}")

@@ -18,15 +18,8 @@ OPS = [
 ]
 
 
-class Loss:
-    """common.PASSES passes of an op over 256 rows of 256 elements, on one thread."""
-
+class Loss(common.Ops):
     params = (OPS, common.DTYPES)
-    param_names = ("op", "dtype")
-    repeat = common.REPEAT
-
-    def setup(self, op, dtype):
-        self.run = common.op_run(op, dtype)
 
     def time_op(self, op, dtype):
         self.run()

@@ -84,6 +84,16 @@ SIZES = {"inputs": WIDTH, "units": WIDTH, "width": WIDTH, "at": 0, "column": 1}
 COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every optimiser
 
 
+class Ops:
+    """Base of the benchmarks of ops: PASSES passes over 256 rows of 256 elements, on one thread."""
+
+    param_names = ("op", "dtype")
+    repeat = REPEAT
+
+    def setup(self, op, dtype):
+        self.run = op_run(op, dtype)
+
+
 @functools.cache
 def op_run(name, dtype):
     """A call that runs an op PASSES times over ROWS rows of WIDTH elements, on one thread; its results are checked."""

@@ -147,15 +147,9 @@ def sgd_update(gradient, coefficients, parameter):
 
 
 def momentum_update(gradient, coefficients, parameter, velocity):
-    rate, momentum = coefficients[0, :2]
+    rate, momentum, p, q = coefficients[0, :4]
     velocity = momentum * velocity - rate * gradient
-    return {"parameter": parameter + velocity, "velocity": velocity}
-
-
-def nesterov_update(gradient, coefficients, parameter, velocity):
-    rate, momentum = coefficients[0, :2]
-    velocity = momentum * velocity - rate * gradient
-    return {"parameter": parameter + momentum * velocity - rate * gradient, "velocity": velocity}
+    return {"parameter": parameter + p * velocity - q * gradient, "velocity": velocity}
 
 
 def adam_update(gradient, coefficients, parameter, mean, variance):

@@ -9,7 +9,6 @@ import numbanet as nn
 SLOTS = {
     "sgd_update": [],
     "momentum_update": ["velocity"],
-    "nesterov_update": ["velocity"],
     "adam_update": ["mean", "variance"],
 }
 

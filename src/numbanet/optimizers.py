@@ -47,16 +47,15 @@ class SGD(Optimizer):
 
     @property
     def op(self):
-        if not self.momentum:
-            return "sgd_update"
-        return "nesterov_update" if self.nesterov else "momentum_update"
+        return "momentum_update" if self.momentum else "sgd_update"
 
     @property
     def slots(self):
         return ("velocity",) if self.momentum else ()
 
     def coefficients(self, updates):
-        return np.tile([float(self.learning_rate), float(self.momentum)], (len(updates), 1))
+        ahead = (self.momentum, self.learning_rate) if self.nesterov else (1.0, 0.0)
+        return np.tile([self.learning_rate, self.momentum, *ahead], (len(updates), 1))
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,6 @@ OPS = {
         # update
         _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
         _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
-        _entry("nesterov_update", "gradient coefficients -> parameter velocity", axis="parameter"),
         _entry("adam_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
     )
 }

@@ -4,8 +4,7 @@ The coefficients of the step under way are row `step[BATCH]` of a float64 table 
 computes for all steps of an epoch at once; schedules and bias corrections therefore cost nothing here.
 
     sgd_update       w -= a g
-    momentum_update  v = u v - a g;  w += v
-    nesterov_update  v = u v - a g;  w += u v - a g
+    momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
 """
 
@@ -30,28 +29,19 @@ def sgd_update(op, theta, work, step, first, last):
 
 @kernel
 def momentum_update(op, theta, work, step, first, last):
-    """v = u v - a g; w += v (Polyak, 1964); coefficients: a, u"""
+    """v = u v - a g; w += p v - q g; coefficients: a, u, p, q
+
+    p = 1, q = 0: classical momentum (Polyak, 1964). p = u, q = a: Nesterov's (Sutskever et al., 2013).
+    """
     g, coefficients = matrix(work, op, 0), outside_float64(op, 1)
     w, v = matrix(theta, op, 2), matrix(theta, op, 3)
-    rate = w.dtype.type(coefficients[step[BATCH], 0])
-    momentum = w.dtype.type(coefficients[step[BATCH], 1])
+    real = w.dtype.type
+    now = coefficients[step[BATCH]]
+    a, u, p, q = real(now[0]), real(now[1]), real(now[2]), real(now[3])
     for i in range(first, last):
         for j in range(w.shape[1]):
-            v[i, j] = momentum * v[i, j] - rate * g[i, j]
-            w[i, j] += v[i, j]
-
-
-@kernel
-def nesterov_update(op, theta, work, step, first, last):
-    """v = u v - a g; w += u v - a g (Sutskever et al., 2013); coefficients: a, u"""
-    g, coefficients = matrix(work, op, 0), outside_float64(op, 1)
-    w, v = matrix(theta, op, 2), matrix(theta, op, 3)
-    rate = w.dtype.type(coefficients[step[BATCH], 0])
-    momentum = w.dtype.type(coefficients[step[BATCH], 1])
-    for i in range(first, last):
-        for j in range(w.shape[1]):
-            v[i, j] = momentum * v[i, j] - rate * g[i, j]
-            w[i, j] += momentum * v[i, j] - rate * g[i, j]
+            v[i, j] = u * v[i, j] - a * g[i, j]
+            w[i, j] += p * v[i, j] - q * g[i, j]
 
 
 @kernel

@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -18,6 +20,14 @@ def pytest_collection_modifyitems(items):
 
 settings.register_profile("numbanet", deadline=None, derandomize=True)
 settings.load_profile("numbanet")
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, here and in processes started from here; a job in the background inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_a_reader_that_stops_early(model):
 
 
 @pytest.mark.compiled
-def test_ctrl_c_saves_and_says_so(tmp_path):
+def test_ctrl_c_saves_and_says_so(interruptible, tmp_path):
     """Interrupted training ends within about a second, saves, and exits with 130."""
     import signal
     import time

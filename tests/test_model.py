@@ -189,7 +189,7 @@ def test_a_new_architecture_compiles_nothing(blobs):
 
 
 @pytest.mark.compiled
-def test_ctrl_c_returns_the_history_and_a_usable_model(digits):
+def test_ctrl_c_returns_the_history_and_a_usable_model(interruptible, digits):
     X, y = digits
     model = nn.Sequential([nn.Input(64), nn.Dense(64, "relu"), nn.Dense(10, "softmax")], seed=0)
     model.compile("adam", "cross_entropy")

@@ -114,7 +114,6 @@ def op_run(name, dtype):
     plan = Plan("benchmark", ROWS, [[chain]], build.buffers, build.size, theta, columns=columns)
     device = kernels.load("cpu")
     program = Program(plan, device, dtype, device.zeros(theta, dtype))
-    program.parallel = False
     arrays = _fill(program, name, operands, dtype)
     program.start(ROWS, ROWS)
     program.run(0, 1)

@@ -27,6 +27,7 @@ ORDER = [
     ["layers", "losses", "metrics", "optimizers"],
     ["graph"],
     ["plan"],
+    ["pace"],
     ["program"],
     ["training", "summary"],
     ["model"],

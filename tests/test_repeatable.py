@@ -9,25 +9,24 @@ import numpy as np
 import pytest
 
 import numbanet as nn
-from numbanet import program
 from numbanet.kernels.cpu import engine
 from numbanet.kernels.jit import JIT
+from numbanet.pace import Pace
 
 
 def trained(X, y, epochs=3, parallel=None, threads=None, seed=3, hidden=(40, 33), batch_size=48):
     layers = [nn.Dense(units, "tanh") for units in hidden]
     model = nn.Sequential([nn.Input(X.shape[1]), *layers, nn.Dense(10, "softmax")], seed=seed)
     model.compile(nn.Adam(0.01), "cross_entropy", ["accuracy"])
-    before = program.PARALLEL_COST
-    count = nn.get_num_threads()
+    before, count = Pace.next, nn.get_num_threads()
     try:
         if parallel is not None:
-            program.PARALLEL_COST = 0 if parallel else 2**62
+            Pace.next = lambda self, left: (parallel, min(left, 3))
         if threads:
             nn.set_num_threads(threads)
         history = model.fit(X, y, epochs=epochs, verbose=0, batch_size=batch_size)
     finally:
-        program.PARALLEL_COST = before
+        Pace.next = before
         nn.set_num_threads(count)
     return model, history
 
@@ -78,8 +77,8 @@ def test_any_number_of_threads():
     code = """
 import hashlib, sys
 import numpy as np, numbanet as nn
-from numbanet import program
-program.PARALLEL_COST = 0
+from numbanet.pace import Pace
+Pace.next = lambda self, left: (True, left)  # always in parallel
 nn.set_num_threads(int(sys.argv[1]))
 rng = np.random.default_rng(0)
 X, y = rng.random((200, 30)), rng.integers(5, size=200)

@@ -10,11 +10,10 @@ import threading
 import numpy as np
 
 from numbanet.kernels import BATCH_SIZE, SAMPLES, STEP_FIELDS
+from numbanet.pace import Pace
 
-# Multiply-adds of a step from which threads pay, about 1 ms of work. Below it they gain little and cost much as soon as
-# a neighbour keeps a core busy, because a region waits for its slowest thread: 5 M in parallel took 4 to 20 s where the
-# serial loop took 0.9 to 1.5.
-PARALLEL_COST = 16_000_000
+# Multiply-adds of a step from which several threads are tried, about 100 us of work: below that they never gain.
+PARALLEL_COST = 2_000_000
 
 
 class Program:
@@ -33,7 +32,7 @@ class Program:
         self._places = plan.outside()
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
-        self.parallel = plan.cost >= PARALLEL_COST
+        self.pace = Pace(plan.cost >= PARALLEL_COST)
         self.scores = np.zeros((plan.batch_size, max(1, plan.columns)))
         if plan.columns:
             self.bind("scores", self.scores)
@@ -53,11 +52,11 @@ class Program:
         self.step[BATCH_SIZE], self.step[SAMPLES] = batch_size, samples
         self.scores[:] = 0
 
-    def run(self, first, last):
-        """Run the epoch's batches from `first` to `last`."""
+    def run(self, first, last, parallel=False):
+        """Run the epoch's batches from `first` to `last`, on one thread or several: the same bits."""
         handle = self.device.handle
         theta, work = handle(self.theta), handle(self.work)
-        self.device.run(self.parallel, self._ops, self._tasks, self._phases, theta, work, self.step, first, last)
+        self.device.run(parallel, self._ops, self._tasks, self._phases, theta, work, self.step, first, last)
 
     def totals(self):
         """Sums of the loss and the metrics over all rows since `start`."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-SLICE = 0.1  # seconds of compiled work between two looks at Python: a signal waits no longer, the bar moves
 SHUFFLE = 2**32  # first stream of the orders of samples; streams below belong to the parameters
 
 
@@ -65,15 +64,14 @@ def run_epoch(program, data, order, batch_size, report=None):
 
 
 def _run_slices(program, batches, report):
-    """Run batches in slices of about SLICE seconds, the first of one batch."""
-    done, count = 0, 1
+    """Run batches in slices, as the program's pace allows."""
+    done = 0
     while done < batches:
-        last = min(batches, done + count)
+        parallel, count = program.pace.next(batches - done)
         began = time.perf_counter()
-        program.run(done, last)
-        pace = (time.perf_counter() - began) / (last - done)
-        count = int(min(8 * count, max(1, SLICE / max(pace, 1e-9))))
-        done = last
+        program.run(done, done + count, parallel)
+        program.pace.took(parallel, count, time.perf_counter() - began)
+        done += count
         if report:
             report(done)
 

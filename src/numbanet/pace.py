@@ -1,0 +1,48 @@
+"""How many batches to run before looking up again, and on one thread or several: by what it took lately.
+
+Which is faster cannot be planned. With a free core two threads halve a step of 400 us; with a busy neighbour the same
+step takes 7 ms, because a parallel region waits for its slowest thread. Both give the same bits, so whichever was
+faster is taken, and the other is tried again now and then.
+"""
+
+from __future__ import annotations
+
+SLICE = 0.1  # seconds of compiled work between two looks at Python: a signal waits no longer, the bar moves
+TRIALS = 3  # single batches by which a way of running is judged; the first may have to start threads
+AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
+
+
+class Pace:
+    """Seconds a batch takes, serially and in parallel, and what to run next; without `may_parallel` always serially."""
+
+    def __init__(self, may_parallel):
+        self.may_parallel = may_parallel
+        self.seconds = {False: None, True: None}
+        self._trials = {False: 0, True: 0 if may_parallel else TRIALS}
+        self._slices = 0
+
+    def next(self, left):
+        """(parallel, batches) of the next slice, with `left` batches to go."""
+        for parallel in (False, True):
+            if self._trials[parallel] < TRIALS:
+                return parallel, 1
+        parallel = self.faster
+        return parallel, int(min(left, max(1, SLICE / max(self.seconds[parallel], 1e-9))))
+
+    @property
+    def faster(self):
+        """Is parallel the faster way, as far as is known?"""
+        return self.may_parallel and self.seconds[True] < self.seconds[False]
+
+    def took(self, parallel, batches, seconds):
+        """Learn what a slice took."""
+        each = seconds / batches
+        if self._trials[parallel] < TRIALS:
+            first = self._trials[parallel] == 0
+            self.seconds[parallel] = each if first else min(each, self.seconds[parallel])
+            self._trials[parallel] += 1
+            return
+        self.seconds[parallel] = each
+        self._slices += 1
+        if self.may_parallel and self._slices % AGAIN == 0:
+            self._trials[not self.faster] = 0

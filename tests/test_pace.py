@@ -1,0 +1,63 @@
+"""Slices, and the choice between one thread and several, with made-up clocks."""
+
+import pytest
+
+from numbanet.pace import AGAIN, SLICE, TRIALS, Pace
+
+
+def simulate(pace, batches, serial, parallel):
+    """Run batches that take so many seconds each; returns the slices and the seconds all took."""
+    slices, total = [], 0.0
+    while batches:
+        way, count = pace.next(batches)
+        assert 1 <= count <= batches
+        seconds = count * (parallel if way else serial)
+        pace.took(way, count, seconds)
+        slices.append((way, count, seconds))
+        batches, total = batches - count, total + seconds
+    return slices, total
+
+
+@pytest.mark.parametrize("each", [1e-6, 1e-3, 0.5])
+def test_slices_are_short(each):
+    slices, _ = simulate(Pace(False), 100_000 if each < 0.1 else 20, each, 0)
+    assert not any(way for way, _, _ in slices)
+    assert all(seconds <= max(1.01 * SLICE, each) for _, _, seconds in slices)
+    assert len(slices) <= TRIALS + 1 + 100_000 * each / SLICE
+
+
+def test_a_slowdown_is_noticed_after_one_slice():
+    pace = Pace(False)
+    simulate(pace, 1000, 1e-4, 0)
+    slices, _ = simulate(pace, 1000, 2e-3, 0)
+    assert slices[0][2] == pytest.approx(20 * SLICE)
+    assert all(seconds <= 1.01 * SLICE for _, _, seconds in slices[1:])
+
+
+@pytest.mark.parametrize(("serial", "parallel"), [(1e-3, 6e-4), (1e-3, 2e-3), (4e-4, 7e-3)])
+def test_the_faster_way_is_taken(serial, parallel):
+    _, total = simulate(Pace(True), 100_000, serial, parallel)
+    assert total <= 1.02 * 100_000 * min(serial, parallel)
+
+
+def test_a_busy_neighbour_comes_and_goes():
+    """Parallel becomes 20 times slower, then as fast as before: each change is noticed within about two seconds."""
+    pace = Pace(True)
+    simulate(pace, 10_000, 1e-3, 5e-4)
+    assert pace.faster
+    _, busy = simulate(pace, 10_000, 1e-3, 1e-2)
+    assert not pace.faster
+    assert busy <= 10 * 1.1 + 20 * SLICE
+    slices, _ = simulate(pace, 10_000, 1e-3, 5e-4)
+    assert pace.faster
+    before = next(k for k, (way, count, _) in enumerate(slices) if way and count > 1)
+    assert before <= AGAIN + 2 * TRIALS
+
+
+def test_a_slow_first_trial_does_not_mislead():
+    """Starting threads takes milliseconds once."""
+    pace = Pace(True)
+    for parallel, seconds in [(False, 1e-3)] * TRIALS + [(True, 0.7), (True, 5e-4), (True, 6e-4)]:
+        assert pace.next(100) == (parallel, 1)
+        pace.took(parallel, 1, seconds)
+    assert pace.faster

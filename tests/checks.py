@@ -25,13 +25,13 @@ TOLERANCE = {"float32": 3e-6, "float64": 2e-14}  # of the largest value: tens of
 class Bench:
     """An op in a program of its own."""
 
-    def __init__(self, name, operands, sizes, dtype="float64", rows=None, batch=None):
+    def __init__(self, name, operands, sizes, dtype="float64"):
         self.entry, self.dtype, self.operands = OPS[name], dtype, operands
         self.places, ends = {}, {"theta": 16, "work": 16}
         for key, value in operands.items():
             self.places[key] = self._place(name, key, value, ends)
         extent = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
-        rows = rows or (extent if self.entry.axis == "batch" else len(operands.get("dy", operands.get("gradient"))))
+        rows = extent if self.entry.axis == "batch" else len(operands.get("dy", operands.get("gradient")))
         chain = Chain(name, [planned(name, self.places | sizes)], None if self.entry.axis == "batch" else extent, 3)
         plan = Plan("train", rows, [[chain]], [], ends["work"] + 16, ends["theta"] + 16)
         device = kernels.load("cpu")
@@ -47,7 +47,7 @@ class Bench:
         self.theta[:], self.program.work[:] = MARK, MARK
         for key in operands:
             self.write(key, operands[key])
-        self.rows = batch or rows
+        self.rows = rows
 
     def _place(self, name, key, value, ends):
         if value is None:

@@ -168,6 +168,10 @@ def test_unknown_names_in_compile(model, same, arguments, sentence):
         (lambda: nn.Model(3, nn.Input(3)), TypeError, "inputs must be nn.Input"),
         (lambda: nn.SGD(0), ValueError, "learning_rate must be above 0, not 0"),
         (lambda: nn.SGD(float("nan")), ValueError, "learning_rate must be above 0, not nan"),
+        (lambda: nn.SGD(nesterov=1), TypeError, "nesterov must be True or False, not 1"),
+        (lambda: nn.Adam(epsilon=-1), ValueError, "epsilon must be at least 0"),
+        (lambda: nn.Adam(10**400), ValueError, "learning_rate must be a number that float64 can hold"),
+        (lambda: nn.Model([nn.Input(2), nn.Input(3)], nn.Input(2)), ValueError, "was not given|does not depend on"),
         (lambda: nn.SGD(momentum=1), ValueError, "momentum must be at least 0 and below 1"),
         (lambda: nn.Adam(beta_2=1.5), ValueError, "beta_2 must be at least 0 and below 1"),
         (lambda: nn.Adam("fast"), TypeError, "learning_rate must be a number, not 'fast'"),
@@ -187,12 +191,21 @@ def test_shared_layer_of_two_shapes():
         nn.Model([a, b], nn.Add()([dense(a), dense(b)]))
 
 
+def test_inputs_that_nobody_uses_or_names_twice():
+    a, b = nn.Input(3), nn.Input(4)
+    with pytest.raises(ValueError, match=r"the output does not depend on the Input of shape \(4,\)"):
+        nn.Model([a, b], nn.Dense(2)(a))
+    with pytest.raises(ValueError, match="name one Input twice"):
+        nn.Model([a, a], nn.Dense(2)(a))
+
+
 def test_several_inputs():
     a, b = nn.Input(3, name="a"), nn.Input(4, name="b")
     model = nn.Model([a, b], nn.Concatenate()([a, b]))
     for bad, sentence in [
         (X, "list of 2 arrays"),
         ([X], "list of 2 arrays, one for each input: a, b"),
+        ({"a": X[:, :3], "c": X}, r"X has inputs \['a', 'c'\], expected \['a', 'b'\]"),
         ({"a": X}, r"X has inputs \['a'\], expected \['a', 'b'\]"),
         ([X, X], r"X\['a'\] has shape \(12, 4\), expected \(n, 3\)"),
         ([X[:, :3], X[:5]], r"the inputs have \[5, 12\] samples"),

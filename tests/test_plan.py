@@ -176,3 +176,25 @@ def test_only_a_last_activation_is_fused():
 
 def test_padding():
     assert [padded(count) for count in (1, 16, 17, 32)] == [16, 16, 32, 32]
+
+
+def test_nothing_is_derived_that_no_parameter_wants():
+    """No gradient runs through what comes before the first parameter."""
+    x = nn.Input(4)
+    model = nn.Model(x, nn.Dense(3)(nn.Add()([nn.Activation("tanh")(x), x])))
+    model.compile("sgd", "mse")
+    backward = [name for name in names(model.plan("gradient")) if "backward" in name]
+    assert backward == ["dense_backward_kernel", "dense_backward_bias"]
+
+
+def test_given_names_are_left_alone():
+    model = nn.Sequential([nn.Input(3), nn.Dense(2), nn.Dense(2, name="dense_1"), nn.Dense(2)], seed=0)
+    assert [model.graph.names[layer] for layer in model.layers] == ["input_1", "dense_2", "dense_1", "dense_3"]
+
+
+def test_tiles_fit_a_cache_and_threads_are_tried_for_large_steps_only():
+    model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
+    model.compile("sgd", "mse")
+    assert all(chain.block * 512 <= 4096 for chain in model.plan().phases[1] if chain.extent == 784)
+    assert model._program("train", 128).pace.may_parallel
+    assert not model._program("train", 1).pace.may_parallel

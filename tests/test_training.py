@@ -1,0 +1,125 @@
+"""The training loop: short batches, orders of samples, compiling again, which metric is meant."""
+
+import numpy as np
+import pytest
+
+import numbanet as nn
+from numbanet.training import shuffled
+
+
+def network(*layers, seed=0, **options):
+    return nn.Sequential([nn.Input(2), *layers], seed=seed, dtype="float64", **options)
+
+
+@pytest.mark.parametrize("loss", ["mse", "half_squared_error", "cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_short_last_batch_counts_only_its_own_rows(blobs, loss, activation):
+    """50 samples in batches of 32 are a step on 32 and a step on 18, whatever the rows behind them still hold."""
+    X, y = blobs[0][:50], np.eye(3)[blobs[1][:50]]
+    models = [network(nn.Dense(7, "tanh"), nn.Dense(3, activation)) for _ in range(2)]
+    for model in models:
+        model.compile(nn.SGD(0.5, 0.9), loss, ["mae"])
+    models[0].fit(X, y, batch_size=32, shuffle=False, epochs=2, verbose=0)
+    for _ in range(2):
+        fresh = [models[1].train_on_batch(X[:32], y[:32]), models[1].train_on_batch(X[32:], y[32:])]
+        models[1]._programs.clear()
+    assert all(np.isfinite(logs["loss"]) for logs in fresh)
+    for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        assert np.allclose(a, b, rtol=1e-13, atol=1e-15)
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    orders = [tuple(shuffled(50, seed, epoch)) for seed in (0, 1) for epoch in range(5)]
+    assert len(set(orders)) == 10
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert tuple(shuffled(50, 0, 3)) == orders[3]
+
+
+def test_epochs_are_counted_and_set_the_order(blobs):
+    """Two fits of one epoch are one fit of two; the same order twice would give something else."""
+    X, y = blobs
+    models = [network(nn.Dense(3, "softmax")) for _ in range(3)]
+    for model in models:
+        model.compile(nn.SGD(0.5), "cross_entropy")
+    models[0].fit(X, y, epochs=2, verbose=0)
+    models[1].fit(X, y, epochs=1, verbose=0)
+    models[1].fit(X, y, epochs=1, verbose=0)
+    models[2].fit(X, y, epochs=1, verbose=0)
+    models[2].epochs = 0
+    models[2].fit(X, y, epochs=1, verbose=0)
+    assert np.array_equal(models[0]._theta, models[1]._theta)
+    assert not np.array_equal(models[0]._theta, models[2]._theta)
+    assert models[0].epochs == models[1].epochs == 2
+
+
+def test_compiling_again_leaves_nothing_behind(blobs):
+    """After compile, training, evaluation and prediction are those of a new model with the same weights."""
+    X, y = blobs
+    used = network(nn.Dense(5, "tanh"), nn.Dense(3, "softmax"))
+    used.compile(nn.Adam(), "cross_entropy", ["accuracy"])
+    used.fit(X, y, verbose=0)
+    used.evaluate(X, y)
+    used.predict(X)
+    new = network(nn.Dense(5, "tanh"), nn.Dense(3, "softmax"))
+    new.set_weights(used.get_weights())
+    for model in (used, new):
+        model.compile(nn.SGD(0.1), "mse", ["mae"])
+        model.epochs = 0
+        model.fit(X, np.eye(3)[y], verbose=0, epochs=2)
+    assert np.array_equal(used._theta, new._theta)
+    assert used.evaluate(X, np.eye(3)[y]) == new.evaluate(X, np.eye(3)[y])
+    assert np.array_equal(used.predict(X), new.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "metric", "wanted"),
+    [
+        (3, "cross_entropy", "accuracy", "accuracy"),
+        (3, "mse", "accuracy", "accuracy"),
+        (1, "mse", "accuracy", "binary_accuracy"),
+        (3, "binary_cross_entropy", "accuracy", "binary_accuracy"),
+        (3, "cross_entropy", "binary_accuracy", "binary_accuracy"),
+        (3, "mse", "mse", "mean_squared_error"),
+    ],
+)
+def test_which_metric_a_name_means(outputs, loss, metric, wanted):
+    """ "accuracy" compares the largest outputs, or each with 1/2 for one output and for binary cross-entropy."""
+    model = network(nn.Dense(outputs, "sigmoid"))
+    model.compile("sgd", loss, [metric])
+    assert [op.name for op in model.plan("evaluate").ops][-1] == wanted
+    assert metric in model.evaluate(np.zeros((2, 2)), np.ones((2, outputs)) / outputs)
+
+
+def test_ties_go_to_the_first_class():
+    """As numpy.argmax has it."""
+    model = network(nn.Activation("linear"), nn.Dense(2))
+    model.set_weights([np.zeros((2, 2)), np.zeros(2)])
+    model.compile("sgd", "mse", ["accuracy"])
+    assert model.evaluate(np.zeros((4, 2)), np.array([[1, 0], [0, 1], [1, 1], [0, 1]]))["accuracy"] == 0.5
+
+
+@pytest.mark.compiled
+def test_programs_are_kept_and_do_not_grow_without_need(blobs):
+    X, y = blobs
+    model = network(nn.Dense(3, "softmax"))
+    model.compile("sgd", "cross_entropy")
+    model.fit(X, y, batch_size=32, verbose=0)
+    program = model._programs["train", True]
+    model.fit(X, y, batch_size=30, verbose=0)
+    assert model._programs["train", True] is program
+    model.fit(X, y, batch_size=2, verbose=0)
+    assert model._programs["train", True].plan.batch_size == 2
+    model.predict(np.zeros((100_000, 2)))
+    assert model._programs["predict", False].plan.batch_size <= 1024  # the workspace does not grow with the data
+
+
+def test_zero_epochs_and_one_sample(blobs):
+    X, y = blobs
+    model = network(nn.Dense(3, "softmax"))
+    model.compile("sgd", "cross_entropy")
+    before = model._theta.copy()
+    assert model.fit(X, y, epochs=0, verbose=0).history == {}
+    assert np.array_equal(model._theta, before)
+    history = model.fit(X[:1], y[:1], verbose=0, validation_split=0.9)  # too few to hold any out
+    assert list(history.history) == ["loss"]
+    assert model.updates == 1

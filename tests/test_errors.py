@@ -48,6 +48,8 @@ BAD_DATA = {
     "inf label": (X, np.where(Y == 1, np.inf, Y), r"y holds inf at index \(1,\)"),
     "nan target": (X, np.where(ONE_HOT == 1, np.nan, 0), r"y holds nan at index \(0, 0\)"),
     "not probabilities": (X, 2 * ONE_HOT, r"probabilities between 0 and 1.*0 to 2"),
+    "label far too large": (X, Y + 1e30, r"whole class numbers, not 1e\+30"),
+    "huge Python number": ([[10**400] * 4] * 12, Y, r"X holds a number beyond float64"),
     "ragged": ([[1, 2, 3, 4], [1, 2]], [0, 1], r"X is not an array"),
 }
 BAD_TYPES = {
@@ -130,13 +132,21 @@ def test_not_compiled(method):
         (("adam", None), r"compile needs a loss; known: "),
         (("adam", "mse", ["acuracy"]), r"unknown metric 'acuracy'; known: .*; did you mean 'accuracy'\?"),
         (("adam", "mse", ["mae", "mae"]), r"name one metric twice"),
+        (("adam", "mse", 3), r"metrics must be a list of names, not 3"),
     ],
 )
 def test_unknown_names_in_compile(model, same, arguments, sentence):
     before = unchanged(model)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         model.compile(*arguments)
     same(before, unchanged(model))
+
+
+def test_cross_entropy_of_one_output():
+    """-t log(y) alone would push every output to 1."""
+    model = nn.Sequential([nn.Input(4), nn.Dense(1, "sigmoid")])
+    with pytest.raises(ValueError, match="cross_entropy needs two or more outputs, the network has 1; try binary"):
+        model.compile("adam", "cross_entropy")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +170,23 @@ def test_unknown_names_in_compile(model, same, arguments, sentence):
         (lambda: nn.Sequential([]), ValueError, "Sequential begins with nothing"),
         (lambda: nn.Sequential([nn.Dense(3)]), ValueError, "Sequential begins with Dense, expected nn.Input"),
         (lambda: nn.Sequential([nn.Input(3), nn.Input(3)]), ValueError, "one nn.Input"),
-        (lambda: nn.Sequential([nn.Input(3), "dense"]), TypeError, "a list of layers, not 'dense'"),
+        (lambda: nn.Sequential([nn.Input(3), "dense"]), TypeError, "a list of layers, not one with 'dense'"),
         (lambda: nn.Sequential([nn.Input(3, name="a"), nn.Dense(3, name="a")]), ValueError, "two layers are named 'a'"),
+        (
+            lambda: nn.Model(nn.Input(3), 7),
+            TypeError,
+            "a model's output must be nn.Input or the result of a layer, not 7",
+        ),
+        (lambda: nn.Model(X, [nn.Input(3)] * 2), TypeError, "inputs must be nn.Input"),
+        (lambda: nn.Model(nn.Input(3), [nn.Input(3)] * 2), ValueError, "one output, not 2; join them"),
+        (
+            lambda: nn.Sequential([nn.Input(2), nn.Dense(2, kernel_initializer=nn.Constant(1e300))]),
+            ValueError,
+            "holds inf",
+        ),
+        (lambda: nn.Sequential([nn.Input(3)]).plan("foo"), ValueError, "unknown mode 'foo'; known: predict, evaluate"),
+        (lambda: nn.gradient_check(3, X, Y), TypeError, "model must be a numbanet model, not int"),
+        (lambda: nn.warmup("float16"), ValueError, "unknown dtype 'float16'; known: float32, float64"),
         (lambda: nn.Sequential([nn.Input(3)], dtype="float16"), ValueError, "unknown dtype 'float16'"),
         (lambda: nn.Sequential([nn.Input(3)], seed=-1), ValueError, "seed must be at least 0"),
         (lambda: nn.Model(nn.Input(3), nn.Dense(2)(nn.Input(3))), ValueError, "an Input of shape .* not given"),
@@ -217,6 +242,7 @@ def test_several_inputs():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (lambda w: 3, r"weights must be a list of arrays, as get_weights gives it, not int"),
         (lambda w: w[:3], r"3 arrays given, expected 4: dense_1.kernel, dense_1.bias"),
         (lambda w: [w[0].T, *w[1:]], r"dense_1.kernel has shape \(5, 4\), expected \(4, 5\)"),
         (lambda w: [w[0] * np.nan, *w[1:]], r"dense_1.kernel holds nan"),
@@ -225,6 +251,6 @@ def test_several_inputs():
 )
 def test_bad_weights(model, same, change, sentence):
     before = unchanged(model)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         model.set_weights(change(model.get_weights()))
     same(before, unchanged(model))

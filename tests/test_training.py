@@ -107,8 +107,8 @@ def test_programs_are_kept_and_do_not_grow_without_need(blobs):
     program = model._programs["train", True]
     model.fit(X, y, batch_size=30, verbose=0)
     assert model._programs["train", True] is program
-    model.fit(X, y, batch_size=2, verbose=0)
-    assert model._programs["train", True].plan.batch_size == 2
+    model.fit(X, y, batch_size=33, verbose=0)
+    assert model._programs["train", True].plan.batch_size == 33
     model.predict(np.zeros((100_000, 2)))
     assert model._programs["predict", False].plan.batch_size <= 1024  # the workspace does not grow with the data
 

@@ -70,6 +70,8 @@ def gradient_check(model, X, y, eps=1e-6):
 
 def in_float64(model):
     """A twin of the model in float64, with the same graph, weights and settings."""
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a numbanet model, not {type(model).__name__}")
     model._need_compiled()
     twin = Model.__new__(Model)
     twin._build(model.graph, model.seed, "float64")

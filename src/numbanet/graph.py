@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numbanet import validate
 from numbanet.layers import Input, Node, ParameterSpec
 
 LANES = 16  # elements; 64 bytes in float32, the longest vector and a cache line
@@ -103,7 +104,8 @@ class Graph:
         """Draw all parameters; number i from the stream (seed, i), so that each has its own."""
         for index, (parameter, spec) in enumerate(zip(self.parameters, self.specs, strict=True)):
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
-            parameter.pack(flat, spec.initializer.draw(parameter.shape, generator))
+            values = spec.initializer.draw(parameter.shape, generator)
+            parameter.pack(flat, validate.parameter(parameter.name, values, parameter.shape, flat.dtype.name))
 
 
 def _ordered(inputs, output):

@@ -14,7 +14,7 @@ from numbanet import kernels, losses, metrics, optimizers, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
-from numbanet.plan import build_plan, samples_of
+from numbanet.plan import MODES, build_plan, samples_of
 from numbanet.program import Program
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
@@ -34,7 +34,11 @@ class Model:
         for value in inputs:
             if not isinstance(value, Input):
                 raise TypeError(f"a model's inputs must be nn.Input, not {value!r}")
-        self._build(Graph([value.node for value in inputs], as_node("a model", outputs)), seed, dtype)
+        if isinstance(outputs, list | tuple):
+            if len(outputs) != 1:
+                raise ValueError(f"a model has one output, not {len(outputs)}; join them with nn.Concatenate()")
+            outputs = outputs[0]
+        self._build(Graph([value.node for value in inputs], as_node("a model's output", outputs)), seed, dtype)
         self.graph.initialise(self._theta, self.seed)
 
     def _build(self, graph, seed, dtype):
@@ -72,7 +76,7 @@ class Model:
 
     def plan(self, mode="train", batch_size=32):
         """The plan for a mode: "predict", "evaluate", "gradient" or "train" (all but the first need compile)."""
-        if mode != "predict":
+        if lookup("mode", mode, dict.fromkeys(MODES, mode)) != "predict":
             self._need_compiled()
         return self._plan(mode, validate.whole_number("batch_size", batch_size), False)
 
@@ -83,7 +87,8 @@ class Model:
     def set_weights(self, weights):
         """Set all weights, given as get_weights lists them."""
         wanted = self.graph.parameters
-        weights = list(weights)
+        if not isinstance(weights, list | tuple):
+            raise TypeError(f"weights must be a list of arrays, as get_weights gives it, not {type(weights).__name__}")
         if len(weights) != len(wanted):
             names = ", ".join(parameter.name for parameter in wanted)
             raise ValueError(f"{len(weights)} arrays given, expected {len(wanted)}: {names}")
@@ -103,8 +108,13 @@ class Model:
         """
         if loss is None:
             raise ValueError(f"compile needs a loss; known: {', '.join(losses.LOSSES)}")
-        names = [metrics] if isinstance(metrics, str) else list(metrics)
-        self._compile(optimizers.get(optimizer), losses.get(loss), names)
+        names = [] if metrics is None else [metrics] if isinstance(metrics, str) else metrics
+        if not isinstance(names, list | tuple):
+            raise TypeError(f"metrics must be a list of names, not {metrics!r}")
+        loss = losses.get(loss)
+        if loss.classes and self.graph.output.shape == (1,):
+            raise ValueError(f"{loss.name} needs two or more outputs, the network has 1; try binary_cross_entropy")
+        self._compile(optimizers.get(optimizer), loss, names)
 
     def _compile(self, optimizer, loss, names):
         chosen = tuple(metrics.get(name) for name in names)
@@ -112,9 +122,9 @@ class Model:
             raise ValueError(f"metrics {names} name one metric twice")
         theta = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
         theta[: self.graph.size] = self._theta[: self.graph.size]
-        self.optimizer, self.loss, self.metrics = optimizer, loss, chosen
-        self._theta, self._programs = theta, {}
-        self._step[kernels.UPDATE] = 0
+        step = np.zeros(kernels.STEP_FIELDS, np.int64)
+        # All at once: Ctrl-C comes before or after, and theta always fits the optimiser whose kernels will write to it.
+        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _theta=theta, _step=step, _programs={})
 
     def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
         """Train for a number of epochs; returns a History with one value an epoch.
@@ -122,7 +132,7 @@ class Model:
         X: array (n, ...) of samples (several inputs: a list of arrays, or a dict by input name).
         y: targets (n, outputs), or integer labels (n,) where the loss takes classes. Any numeric dtype, memory order
         or nesting of lists will do.
-        batch_size: 32 rows. verbose: 1 a progress bar, 2 a line an epoch, 0 nothing.
+        batch_size: 32 rows. verbose: 1 (or True) a progress bar, 2 a line an epoch, 0 (or False) nothing.
         validation_split: share in [0, 1) of the samples, taken from the end, that is evaluated instead of trained on;
         validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch.
 
@@ -133,7 +143,7 @@ class Model:
         batch_size = min(validate.whole_number("batch_size", batch_size), data.samples)
         epochs = validate.whole_number("epochs", epochs, 0)
         shuffle = validate.flag("shuffle", shuffle)
-        verbose = validate.whole_number("verbose", verbose, 0, 2)
+        verbose = validate.whole_number("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
         data, held_out = self._hold_out(data, validation_split, validation_data)
         batch_size = min(batch_size, data.samples)
         history, batches = History(), -(-data.samples // batch_size)
@@ -162,15 +172,20 @@ class Model:
         program = self._program("train", data.samples, data.classes)
         return self._train(program, data, np.arange(data.samples), data.samples)
 
-    def evaluate(self, X, y):
-        """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}."""
+    def evaluate(self, X, y, batch_size=PREDICT_BATCH):
+        """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}. batch_size: 256 rows at a time."""
         self._need_compiled()
-        return self._evaluate(self._data(X, y))
+        batch_size = validate.whole_number("batch_size", batch_size)
+        return self._evaluate(self._data(X, y), batch_size)
 
-    def predict(self, X):
-        """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype."""
+    def predict(self, X, batch_size=PREDICT_BATCH):
+        """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype.
+
+        batch_size: 256 rows at a time; it settles how much memory is used, not the result.
+        """
+        batch_size = validate.whole_number("batch_size", batch_size)
         arrays, samples = self._features(X)
-        batch_size = min(PREDICT_BATCH, samples)
+        batch_size = min(batch_size, samples)
         program = self._program("predict", batch_size)
         predictions = np.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
         data = Data(arrays | {"predictions": predictions}, samples)
@@ -205,9 +220,9 @@ class Model:
         )
 
     def _program(self, mode, batch_size, classes=False):
-        """The program of a mode, kept until a larger batch or another kind of target is wanted."""
+        """The program of a mode and kind of targets, kept until a larger batch is wanted; smaller ones fit in."""
         program = self._programs.get((mode, classes))
-        if program is None or not batch_size <= program.plan.batch_size <= 8 * batch_size:
+        if program is None or program.plan.batch_size < batch_size:
             plan = self._plan(mode, batch_size, classes)
             step = self._step if mode == "train" else None
             program = self._programs[mode, classes] = Program(plan, self._device, self.dtype, self._theta, step)
@@ -218,8 +233,8 @@ class Model:
         data = replace(data, arrays=data.arrays | {"coefficients": self.optimizer.coefficients(updates)})
         return self._logs(run_epoch(program, data, order, batch_size, report))
 
-    def _evaluate(self, data):
-        batch_size = min(PREDICT_BATCH, data.samples)
+    def _evaluate(self, data, batch_size=PREDICT_BATCH):
+        batch_size = min(batch_size, data.samples)
         program = self._program("evaluate", batch_size, data.classes)
         return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size))
 
@@ -280,7 +295,7 @@ class Sequential(Model):
         layers = list(layers)
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential takes a list of layers, not {layer!r}")
+                raise TypeError(f"Sequential takes a list of layers, not one with {repr(layer)[:60]}")
         if not layers or not isinstance(layers[0], Input):
             given = type(layers[0]).__name__ if layers else "nothing"
             raise ValueError(f"Sequential begins with {given}, expected nn.Input(shape) first")

@@ -80,6 +80,8 @@ def _numeric(what, value):
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
+        except OverflowError:
+            raise ValueError(f"{what} holds a number beyond float64") from None
         except (TypeError, ValueError):
             raise TypeError(f"{what} must hold numbers, not Python objects like {array.flat[0]!r}") from None
     if array.dtype.kind not in "biuf":
@@ -144,7 +146,8 @@ def classes(value, samples, width, what="y"):
     _same_length(what, array, samples)
     array = array.reshape(samples)
     _finite(what, array)
-    labels = np.ascontiguousarray(array, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        labels = np.ascontiguousarray(array, dtype=np.int64)
     if not np.array_equal(labels, array):
         raise ValueError(f"{what} must hold whole class numbers, not {array[labels != array][0]}")
     if labels.min() < 0 or labels.max() >= width:

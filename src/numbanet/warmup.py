@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from numbanet import kernels
 from numbanet.kernels import jit
+from numbanet.names import lookup
 
 
 def warmup(dtypes=("float32", "float64")):
     """Compile every kernel and loop for the dtypes and leave them in the cache on disk; returns how many were new."""
+    dtypes = [dtypes] if isinstance(dtypes, str) else list(dtypes)
+    for dtype in dtypes:
+        lookup("dtype", dtype, jit.POINTERS)
     before = jit.compilations()
     device = kernels.load("cpu")
     for dtype in dtypes:

@@ -71,8 +71,8 @@ def as_node(caller, value):
         return value.node
     if isinstance(value, Node):
         return value
-    name = caller if isinstance(caller, str) else type(caller).__name__
-    raise TypeError(f"{name} must be called on nn.Input or on the result of another layer, not on {value!r}")
+    where = f"{caller} must be" if isinstance(caller, str) else f"{type(caller).__name__} must be called on"
+    raise TypeError(f"{where} nn.Input or the result of a layer, not {repr(value)[:60]}")
 
 
 def single(layer, shapes):

@@ -9,6 +9,7 @@ Neither loop knows a network, a layer or a dtype, so no architecture ever compil
 
 from __future__ import annotations
 
+import numbers
 import os
 import platform
 import threading
@@ -166,13 +167,13 @@ def set_num_threads(count: int) -> None:
     """
     global _threads
     most = numba.config.NUMBA_NUM_THREADS
-    if isinstance(count, bool) or not isinstance(count, int):
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral):
         raise TypeError(f"the number of threads must be a whole number, not {count!r}")
     if not 1 <= count <= most:
         raise ValueError(
             f"{count} threads: expected 1 to {most}, which is what Numba was started with (NUMBA_NUM_THREADS)"
         )
-    _threads = count
+    _threads = int(count)
 
 
 def run(parallel, *arguments):

@@ -1,4 +1,4 @@
-"""The optimisers' updates."""
+"""The optimisers' updates, and what else is done to parameters and their gradients."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ OPS = [
     "sgd_update",
     "momentum_update",
     "adam_update",
+    "gradient_add",
+    "gradient_keep",
+    "transpose",
 ]
 
 

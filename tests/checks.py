@@ -1,7 +1,8 @@
 """The one checker of kernels: an op against its naive reference, and its gradients against central differences.
 
-Operands are put into theta, the workspace or outside arrays with everything around them (padding, gaps, rows beyond the
-batch) set to a mark, so that a kernel which writes where it should not is caught.
+Operands are put into theta, the workspace, scratch memory or outside arrays with everything around them (gaps, rows
+beyond the batch) set to a mark, so that a kernel which writes where it should not is caught; their padding is zero, and
+must be zero afterwards where that is promised.
 """
 
 import inspect
@@ -11,13 +12,16 @@ import reference
 
 from numbanet import kernels
 from numbanet.graph import Parameter, padded
-from numbanet.kernels import OPS
-from numbanet.plan import Buffer, Chain, Outside, Plan, planned
+from numbanet.kernels import OPS, PANEL
+from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, Scratch, planned
 from numbanet.program import Program
 
 THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance"}
+SCRATCH = {"gradient", "total", "dkernel", "dbias"}
+PANELS = {"transposed_kernel", "transposed"}  # in the workspace, laid out like parameters
 OUTSIDE = {"data", "order", "scores", "coefficients"}
 INT64 = {("gather_classes", "data")}
+ANY_PADDING = {"y"}  # written, and its padding may be anything; that of softmax is zero all the same
 MARK = -1234.5
 TOLERANCE = {"float32": 3e-6, "float64": 2e-14}  # of the largest value: tens of roundings in sums of about 100 terms
 
@@ -27,71 +31,96 @@ class Bench:
 
     def __init__(self, name, operands, sizes, dtype="float64"):
         self.entry, self.dtype, self.operands = OPS[name], dtype, operands
-        self.places, ends = {}, {"theta": 16, "work": 16}
+        self.places, self.layouts, ends = {}, {}, {"theta": 16, "work": 16, "scratch": 0}
         for key, value in operands.items():
-            self.places[key] = self._place(name, key, value, ends)
+            self.places[key] = self._place(key, value, ends)
         extent = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
-        rows = extent if self.entry.axis == "batch" else len(operands.get("dy", operands.get("gradient")))
-        chain = Chain(name, [planned(name, self.places | sizes)], None if self.entry.axis == "batch" else extent, 3)
-        plan = Plan("train", rows, [[chain]], [], ends["work"] + 16, ends["theta"] + 16)
+        if name == "transpose":
+            extent = len(operands["parameter"])
+        batch = self.entry.axis == "batch"
+        block = PANEL if not any(key in SCRATCH for key in operands) else max(1, extent)
+        chain = Chain(name, [planned(name, self.places | sizes)], None if batch else extent, 3 if batch else block)
+        self.rows = extent if batch else len(operands.get("dy", operands.get("gradient", operands.get("parameter"))))
+        plan = Plan("train", self.rows, [Phase([chain])], [], ends["work"] + 16, ends["theta"] + 16, ends["scratch"])
         device = kernels.load("cpu")
         self.theta = device.zeros(plan.theta, dtype)
         self.program = Program(plan, device, dtype, self.theta)
         self.outside = {}
         for key, place in self.places.items():
             if isinstance(place, Outside):
-                whole = (name, key) in INT64 or key == "order"
-                real = np.float64 if key in ("scores", "coefficients") else np.dtype(dtype)
-                self.outside[key] = np.array(operands[key], np.int64 if whole else real, order="C")
+                self.outside[key] = self._outside(name, key)
                 self.program.bind(key, self.outside[key])
         self.theta[:], self.program.work[:] = MARK, MARK
         for key in operands:
             self.write(key, operands[key])
-        self.rows = rows
 
-    def _place(self, name, key, value, ends):
+    def _outside(self, name, key):
+        value = self.operands[key]
+        if (name, key) in INT64 or key == "order":
+            return np.array(value, np.int64, order="C")
+        if name == "gather_rows":
+            return value  # of any dtype and memory order
+        return np.array(value, np.float64 if key in ("scores", "coefficients") else self.dtype, order="C")
+
+    def _place(self, key, value, ends):
         if value is None:
             return None
         if key in OUTSIDE:
             return Outside(key)
-        space = "theta" if key in THETA else "work"
+        space = "theta" if key in THETA else "scratch" if key in SCRATCH else "work"
         rows, width = value.shape
         start = ends[space]
-        ends[space] += rows * padded(width) + 32  # a gap between operands
-        if space == "theta":
-            return Parameter(key, value.shape, start)
-        return Buffer(key, (width,), rows, start)
+        if key in THETA | PANELS:
+            layout = Parameter(key, value.shape, start)
+            place = layout if key in THETA else Buffer(key, (PANEL,), layout.size // PANEL, start)
+            self.layouts[key] = layout
+        else:
+            place = (Scratch if key in SCRATCH else Buffer)(key, (width,), rows, start)
+        ends[space] += place.rows * max(getattr(place, "stride", 0), padded(width)) + 32  # a gap between operands
+        return place
 
-    def _rows(self, key):
+    def _matrix(self, key):
+        """An operand's rows with their padding, a copy, and how to put them back."""
         place = self.places[key]
         memory = self.theta if isinstance(place, Parameter) else self.program.work
-        return memory[place.offset : place.offset + place.rows * place.stride].reshape(place.rows, place.stride)
+        if key in self.layouts:
+            layout = self.layouts[key]
+            whole = Parameter(key, (layout.rows, padded(layout.width)), layout.offset)
+            return whole.unpack(memory), lambda values: whole.pack(memory, values)
+        start = place.offset + (self.program.plan.workspace if isinstance(place, Scratch) else 0)
+        rows = memory[start : start + place.rows * place.stride].reshape(place.rows, place.stride)
+        return rows.copy(), lambda values: rows.__setitem__(slice(None), values)
 
     def write(self, key, value):
-        """Put an operand's values in place."""
-        if isinstance(self.places[key], Buffer | Parameter):
-            self._rows(key)[:, : value.shape[1]] = value
+        """Put an operand's values in place, its padding zero."""
+        if key in self.outside or value is None:
+            return
+        rows, put = self._matrix(key)
+        rows[:] = 0
+        rows[:, : value.shape[1]] = value
+        put(rows)
 
     def read(self, key):
         """An operand's values now, as float64."""
         if key in self.outside:
             return self.outside[key].astype(np.float64)
-        return self._rows(key)[:, : self.operands[key].shape[1]].astype(np.float64)
+        return self._matrix(key)[0][:, : self.operands[key].shape[1]].astype(np.float64)
 
     def run(self):
-        """Run the op once; fails if it wrote outside of its operands."""
+        """Run the op once; fails if it wrote outside of its operands or left padding that should be zero."""
         self.program.start(self.rows, self.rows)
         self.program.run(0, 1)
-        for memory, places in ((self.theta, Parameter), (self.program.work, Buffer)):
-            outside = np.ones(len(memory), bool)
-            for key, place in self.places.items():
-                if isinstance(place, places):
-                    span = outside[place.offset : place.offset + place.rows * place.stride]
-                    # Updates work on whole padded rows, whose padding is zero in real life.
-                    width = place.stride if "update" in self.entry.name else self.operands[key].shape[1]
-                    span.reshape(place.rows, place.stride)[:, :width] = False
-            assert np.all(memory[outside] == MARK), f"{self.entry.name} wrote outside of its operands"
-        return {key: self.read(key) for key in self.entry.writes}
+        found = {key: self.read(key) for key in self.entry.writes}
+        for key in self.entry.writes - set(self.outside):
+            padding = self._matrix(key)[0][:, self.operands[key].shape[1] :]
+            assert key in ANY_PADDING or not padding.any(), f"{self.entry.name} left padding of {key} that is not zero"
+        for key in self.operands:  # whatever is left of the marks lies outside of the operands
+            if key not in self.outside and self.operands[key] is not None:
+                rows, put = self._matrix(key)
+                put(np.full_like(rows, MARK))
+        for memory in (self.theta, self.program.work):
+            assert np.all(memory == MARK), f"{self.entry.name} wrote outside of its operands"
+        return found
 
 
 def expected(name, operands, sizes):
@@ -138,6 +167,7 @@ def check_backward(name, operands, sizes, seed=0, eps=1e-6):
         if operands[source] is None:
             continue
         known = operands | outputs | {f"d{key}": value for key, value in weights.items()}
+        known |= {f"transposed_{key}": operands[key].T for key in operands if operands[key] is not None}
         given = {key: known[key] for key in OPS[backward].operands if key != target}
         given[target] = np.zeros_like(operands[source])
         own = {key: sizes.get(key, 0) for key in OPS[backward].sizes}

@@ -19,12 +19,13 @@ def scatter_rows(x, width):
     return {"data": x}
 
 
-def dense_forward(x, kernel, bias, inputs, units):
-    return {"y": np.einsum("ri,io->ro", x, kernel) + (0 if bias is None else bias[0])}
+def dense_forward(x, kernel, bias, inputs, units, relu):
+    y = np.einsum("ri,io->ro", x, kernel) + (0 if bias is None else bias[0])
+    return {"y": np.where(y > 0, y, 0) if relu else y}
 
 
-def dense_backward_input(dy, kernel, inputs, units):
-    return {"dx": np.einsum("ro,io->ri", dy, kernel)}
+def dense_backward_input(dy, transposed_kernel, inputs, units):
+    return {"dx": np.einsum("ro,oi->ri", dy, transposed_kernel)}
 
 
 def dense_backward_kernel(x, dy, inputs, units):
@@ -142,19 +143,31 @@ def _scored(outputs, scores, column, values):
     return outputs | {"scores": scores}
 
 
-def sgd_update(gradient, coefficients, parameter):
+def sgd_update(gradient, coefficients, parameter, rows):
     return {"parameter": parameter - coefficients[0, 0] * gradient}
 
 
-def momentum_update(gradient, coefficients, parameter, velocity):
+def momentum_update(gradient, coefficients, parameter, velocity, rows):
     rate, momentum, p, q = coefficients[0, :4]
     velocity = momentum * velocity - rate * gradient
     return {"parameter": parameter + p * velocity - q * gradient, "velocity": velocity}
 
 
-def adam_update(gradient, coefficients, parameter, mean, variance):
+def adam_update(gradient, coefficients, parameter, mean, variance, rows):
     rate, p, q, c, epsilon = coefficients[0, :5]
     mean = (1 - p) * mean + p * gradient
     variance = (1 - q) * variance + q * gradient**2
     parameter = parameter - rate * mean / (c * np.sqrt(variance) + epsilon)
     return {"parameter": parameter, "mean": mean, "variance": variance}
+
+
+def gradient_add(gradient, total, width):
+    return {"total": total + gradient}
+
+
+def gradient_keep(gradient, width):
+    return {"kept": gradient}
+
+
+def transpose(parameter, inputs, units):
+    return {"transposed": parameter.T}

@@ -13,7 +13,7 @@ def operands(rows, inputs, units, bias=True, seed=0):
     rng = np.random.default_rng(seed)
     draw = rng.standard_normal
     given = {"x": draw((rows, inputs)), "kernel": draw((inputs, units)), "bias": draw((1, units)) if bias else None}
-    gradients = {"dy": draw((rows, units))}
+    gradients = {"dy": draw((rows, units)), "transposed_kernel": given["kernel"].T}
     zeros = {"y": (rows, units), "dx": (rows, inputs), "dkernel": (inputs, units), "dbias": (1, units)}
     return given | gradients | {key: np.zeros(shape) for key, shape in zeros.items()}
 
@@ -22,8 +22,9 @@ def pick(everything, name):
     return {key: everything[key] for key in checks.OPS[name].operands}
 
 
-def sizes(name, inputs, units):
-    return {key: size for key, size in {"inputs": inputs, "units": units}.items() if key in checks.OPS[name].sizes}
+def sizes(name, inputs, units, relu=0):
+    known = {"inputs": inputs, "units": units, "relu": relu}
+    return {key: size for key, size in known.items() if key in checks.OPS[name].sizes}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -36,9 +37,25 @@ def test_agrees_with_the_reference(name, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_without_bias(dtype):
-    everything = operands(5, 7, 3, bias=False)
-    checks.check_forward("dense_forward", pick(everything, "dense_forward"), {"inputs": 7, "units": 3}, dtype)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("relu", [0, 1])
+def test_with_and_without_bias_and_relu(relu, bias, dtype):
+    everything = operands(13, 7, 50, bias=bias)
+    checks.check_forward("dense_forward", pick(everything, "dense_forward"), sizes("dense_forward", 7, 50, relu), dtype)
+
+
+def test_nan_and_infinity_pass_through():
+    """A NaN spoils its row's outputs and no others, relu or not; infinity gives infinity, below zero zero."""
+    everything = operands(9, 3, 5)
+    everything["x"][2, 1], everything["x"][4, 0] = np.nan, np.inf
+    for relu in (0, 1):
+        y = checks.Bench(
+            "dense_forward", pick(everything, "dense_forward"), sizes("dense_forward", 3, 5, relu), "float32"
+        ).run()["y"]
+        assert np.isnan(y[2]).all()
+        assert np.isfinite(np.delete(y, [2, 4], axis=0)).all()
+        wanted = np.where(everything["kernel"][0] > 0, np.inf, 0 if relu else -np.inf)
+        assert y[4].tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])

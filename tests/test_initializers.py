@@ -7,7 +7,7 @@ import pytest
 
 import numbanet as nn
 from numbanet import initializers
-from numbanet.graph import LANES
+from numbanet.kernels import PANEL
 
 SHAPE = (2000, 500)  # a million draws; fan_in 2000, fan_out 500
 STATISTICS = {  # mean, variance, largest magnitude
@@ -74,4 +74,4 @@ def test_rows_begin_on_cache_lines():
     for dtype in ("float32", "float64"):
         models = [nn.Sequential([nn.Input(3), nn.Dense(2)], dtype=dtype) for _ in range(20)]
         assert all(model._theta.ctypes.data % 64 == 0 for model in models)
-        assert all(parameter.offset % LANES == 0 for parameter in models[0].graph.parameters)
+        assert all(parameter.offset % PANEL == 0 for parameter in models[0].graph.parameters)

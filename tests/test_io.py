@@ -152,7 +152,7 @@ def test_odd_values_survive(tmp_path, dtype):
     limits = np.finfo(dtype)
     odd = [[-0.0, limits.smallest_subnormal, limits.max], [np.inf, -np.inf, np.nan], [limits.min, limits.eps, 1 / 3]]
     model.graph.parameters[0].pack(model._theta, np.array(odd, dtype))
-    model.epochs, model._step[3] = 2**62, 2**62
+    model.epochs, model._steps[0, 3] = 2**62, 2**62
     model.save(tmp_path / "odd")
     is_same(model, nn.load(tmp_path / "odd"))
 

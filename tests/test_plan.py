@@ -1,13 +1,15 @@
 """Plans are data: these tests need no compiler."""
 
+import itertools
+
 import numpy as np
 import pytest
 from test_model import dag
 
 import numbanet as nn
-from numbanet.graph import LANES, padded
-from numbanet.kernels import OPERAND, OPS, SIZES
-from numbanet.plan import MODES, Buffer, Outside
+from numbanet.graph import padded
+from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
+from numbanet.plan import BLOCK, GRAIN, MODES, TILE, Buffer, Outside, Scratch
 
 
 def mlp(metrics=("accuracy",), optimizer="adam"):
@@ -22,10 +24,10 @@ def names(plan):
 
 def test_a_training_plan_op_by_op():
     assert names(mlp().plan("train", 32)) == [
+        "transpose",
         "gather_rows",
         "gather_rows",
         "dense_forward",
-        "relu_forward",
         "dense_forward",
         "softmax_cross_entropy",
         "accuracy",
@@ -37,9 +39,20 @@ def test_a_training_plan_op_by_op():
         "adam_update",
         "dense_backward_kernel",
         "adam_update",
+        "transpose",
         "dense_backward_bias",
         "adam_update",
     ]
+
+
+def test_relu_is_left_to_the_product_only_where_it_overwrites_its_output():
+    x = nn.Input(4)
+    h = nn.Dense(5)(x)
+    apart = nn.Model(x, nn.Add()([nn.Activation("relu")(h), h]))
+    assert names(apart.plan("predict")).count("relu_forward") == 1
+    inside = nn.Model(x, nn.Dense(5, "relu")(x)).plan("predict")
+    assert "relu_forward" not in names(inside)
+    assert inside.ops[1].sizes["relu"] == 1
 
 
 def test_the_first_layers_input_gradient_is_skipped():
@@ -62,14 +75,17 @@ def test_buffers_do_not_overlap_and_fit(mode):
     plan = model.plan(mode, 33)
     used = np.zeros(plan.workspace, int)
     for buffer in plan.buffers:
-        assert buffer.offset % LANES == 0
-        assert buffer.stride % LANES == 0
+        assert buffer.offset % PANEL == 0
+        assert buffer.stride // PANEL % 2 == 1
+        assert buffer.stride % PANEL == 0
         used[buffer.offset : buffer.offset + buffer.rows * buffer.stride] += 1
     assert used.max() == 1
     assert used.min() == 1
     for op in plan.ops:
         for operand in op.operands.values():
-            assert not isinstance(operand, Buffer) or operand in plan.buffers
+            assert not isinstance(operand, Buffer) or isinstance(operand, Scratch) or operand in plan.buffers
+            if isinstance(operand, Scratch):
+                assert operand.offset + operand.rows * operand.stride <= plan.scratch
 
 
 def test_parameters_and_slots_tile_theta():
@@ -87,22 +103,41 @@ def test_parameters_and_slots_tile_theta():
     assert plan.theta == 3 * model.graph.size == model._theta.size
 
 
-def test_tasks_cover_each_axis_once():
-    plan = mlp().plan("train", 50)
-    tasks, phases = plan.tasks()
-    assert phases[0, 0] == 0
-    assert phases[-1, 1] == len(tasks)
-    chains = [chain for phase in plan.phases for chain in phase]
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 50, 500])
+def test_tasks_cover_each_axis_once(batch_size, workers):
+    plan = mlp().plan("train", batch_size)
+    tasks, shares = plan.tasks(workers)
+    assert shares[:, 0].tolist() == [True, False, False]
+    assert shares[0, 1] == 0
+    assert shares[-1, -1] == len(tasks)
+    assert (np.diff(shares[:, 1:]) >= 0).all()
+    assert shares[1:, 1].tolist() == shares[:-1, -1].tolist()
     begin = 0
-    for chain in chains:
+    for chain in [chain for phase in plan.phases for chain in phase.chains]:
         own = [task for task in tasks if task[0] == begin]
         rows = [row for task in own for row in range(task[2], task[3])]
-        assert rows == list(range(plan.batch_size if chain.extent is None else chain.extent))
+        assert rows == list(range(batch_size if chain.extent is None else chain.extent))
         assert all(task[1] == begin + len(chain.ops) for task in own)
         assert all(task[4] == (chain.extent is None) for task in own)
+        assert all(task[3] - task[2] <= (BLOCK if chain.extent is None else chain.block) for task in own)
+        assert all(task[2] % (GRAIN if chain.extent is None else PANEL) == 0 for task in own)
         begin += len(chain.ops)
-    assert len([task for task in tasks if task[0] == 0]) == 4  # 50 rows in blocks of 16
-    assert len([chain for chain in chains if chain.name == "dense_1.kernel"]) == 1
+
+
+def test_workers_get_equal_shares():
+    """784-512-10, 128 rows: nobody has more than 15% above an equal share of the multiply-adds."""
+    model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
+    model.compile("sgd", "mse")
+    plan = model.plan("train", 128)
+    for workers in (2, 3, 4):
+        tasks, shares = plan.tasks(workers)
+        for share in shares[1:]:
+            work = [
+                sum((task[3] - task[2]) * plan.ops[task[0]].sizes.get("units", 1) for task in tasks[a:b])
+                for a, b in itertools.pairwise(share[1:])
+            ]
+            assert max(work) <= 1.15 * sum(work) / workers
 
 
 def test_the_table_holds_what_the_catalogue_says():
@@ -116,7 +151,9 @@ def test_the_table_holds_what_the_catalogue_says():
         for k, key in enumerate(entry.operands):
             field = row[1 + SIZES + OPERAND * k :][:OPERAND].tolist()
             operand = op.operands[key]
-            wanted = [0, 0, 0] if isinstance(operand, Outside) else [operand.offset, operand.rows, operand.stride]
+            wanted = [0, 0, 0, 0] if isinstance(operand, Outside) else [*operand.operand, 1]
+            if isinstance(operand, Scratch):
+                wanted[0] += plan.workspace
             assert field == wanted
     places = plan.outside()
     assert set(places) == {"samples of input_1", "order", "targets", "scores", "coefficients"}
@@ -144,11 +181,11 @@ def test_a_shared_layers_gradient_is_added():
     a, b, dense = nn.Input(4), nn.Input(4), nn.Dense(5)
     model = nn.Model([a, b], nn.Add()([dense(a), dense(b)]))
     model.compile("sgd", "mse")
-    (kernel, bias) = model.plan("train").phases[1]
+    (kernel, bias) = model.plan("train").phases[1].chains
     assert [op.name for op in kernel.ops] == [
         "dense_backward_kernel",
         "dense_backward_kernel",
-        "add_forward",
+        "gradient_add",
         "sgd_update",
     ]
     assert kernel.extent == 4
@@ -195,6 +232,8 @@ def test_given_names_are_left_alone():
 def test_tiles_fit_a_cache_and_threads_are_tried_for_large_steps_only():
     model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
     model.compile("sgd", "mse")
-    assert all(chain.block * 512 <= 4096 for chain in model.plan().phases[1] if chain.extent == 784)
+    kernel, _, second, _ = model.plan().phases[-1].chains
+    assert kernel.block == PANEL >= TILE // 512  # never less than a panel of the transpose
+    assert second.block * padded(10) == TILE
     assert not model._program("train", 1).pace.may_parallel
     assert model._program("train", 128).pace.may_parallel

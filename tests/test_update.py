@@ -1,5 +1,7 @@
 """Optimisers: kernels, and their coefficients against the published algorithms."""
 
+import dataclasses
+
 import checks
 import numpy as np
 import pytest
@@ -20,7 +22,18 @@ def test_agrees_with_the_reference(name, shape, dtype):
     rng = np.random.default_rng(0)
     operands = {key: rng.random(shape) for key in ["gradient", "parameter", *SLOTS[name]]}
     coefficients = np.array([[0.125, 0.5, 0.25, 1.5, 0.0625]])
-    checks.check_forward(name, operands | {"coefficients": coefficients}, {}, dtype)
+    checks.check_forward(name, operands | {"coefficients": coefficients}, {"rows": shape[0]}, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (33, 49), (16, 16), (70, 10), (3, 130)])
+def test_gradients_are_added_and_kept_and_kernels_transposed(shape, dtype):
+    rng = np.random.default_rng(0)
+    gradient, total = rng.random(shape), rng.random(shape)
+    checks.check_forward("gradient_add", {"gradient": gradient, "total": total}, {"width": shape[1]}, dtype)
+    checks.check_forward("gradient_keep", {"gradient": gradient, "kept": 0 * total}, {"width": shape[1]}, dtype)
+    sizes = {"inputs": shape[0], "units": shape[1]}
+    checks.check_forward("transpose", {"parameter": total, "transposed": 0 * total.T}, sizes, dtype)
 
 
 def sgd(w, g, t, state, rate, momentum, nesterov):
@@ -72,7 +85,7 @@ def test_padding_stays_zero():
         for slot in range(1 + len(optimizer.slots)):
             for parameter in model.graph.parameters:
                 start = parameter.offset + slot * model.graph.size
-                rows = inside[start : start + parameter.size].reshape(parameter.rows, parameter.stride)
-                rows[:, : parameter.width] = True
+                place = dataclasses.replace(parameter, offset=start)
+                place.pack(inside, np.ones(parameter.shape, bool))
         assert inside.sum() == model.graph.count * (1 + len(optimizer.slots))
         assert not model._theta[~inside].any()

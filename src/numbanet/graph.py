@@ -1,7 +1,7 @@
 """A network's graph: its nodes in order, their names, and the table of parameters in one flat vector.
 
-Layout of theta: each parameter is a matrix of rows x row stride (the last axis padded to whole vectors of 16 elements,
-padding always zero), followed by one block of the same layout for every slot of the optimiser.
+Layout of theta: each parameter is a matrix of rows x width, the width padded to whole panels of 16 columns (padding
+always zero) and the panels one after the other; then one block of the same layout for every slot of the optimiser.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from numbanet import validate
+from numbanet.kernels import PANEL
 from numbanet.layers import Input, Node, ParameterSpec
-
-LANES = 16  # elements; 64 bytes in float32, the longest vector and a cache line
 
 
 def padded(count):
-    """count rounded up to whole vectors."""
-    return -(-count // LANES) * LANES
+    """count rounded up to whole panels."""
+    return -(-count // PANEL) * PANEL
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,28 @@ class Parameter:
         return self.shape[-1]
 
     @property
-    def stride(self):
-        return padded(self.width)
-
-    @property
     def size(self):
         """Elements in theta, padding included."""
-        return self.rows * self.stride
+        return self.rows * padded(self.width)
+
+    @property
+    def operand(self):
+        """Where, rows and stride as kernels see it: the rows of all panels."""
+        return self.offset, self.size // PANEL, PANEL
 
     def unpack(self, flat):
         """The parameter's values, a new array, from theta or anything laid out like it."""
-        matrix = flat[self.offset : self.offset + self.size].reshape(self.rows, self.stride)
-        return matrix[:, : self.width].reshape(self.shape).copy()
+        rows = self._panels(flat).transpose(1, 0, 2).reshape(self.rows, -1)
+        return rows[:, : self.width].reshape(self.shape).copy()
 
     def pack(self, flat, values):
         """Write the parameter's values."""
-        matrix = flat[self.offset : self.offset + self.size].reshape(self.rows, self.stride)
-        matrix[:, : self.width] = np.asarray(values).reshape(self.rows, self.width)
+        rows = np.zeros((self.rows, padded(self.width)), flat.dtype)
+        rows[:, : self.width] = np.asarray(values).reshape(self.rows, self.width)
+        self._panels(flat)[:] = rows.reshape(self.rows, -1, PANEL).transpose(1, 0, 2)
+
+    def _panels(self, flat):
+        return flat[self.offset : self.offset + self.size].reshape(-1, self.rows, PANEL)
 
     def slot(self, index, name, size):
         """The same layout in the optimiser's slot `index`; `size` is that of all parameters."""

@@ -15,7 +15,7 @@ from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.plan import MODES, build_plan, samples_of
-from numbanet.program import Program
+from numbanet.program import Program, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
 DTYPES = ("float32", "float64")
@@ -52,7 +52,7 @@ class Model:
         self.epochs = 0  # begun since the model was built; each has its own order of samples
         self._device = kernels.load("cpu")
         self._programs = {}
-        self._step = np.zeros(kernels.STEP_FIELDS, np.int64)
+        self._steps = new_steps(self._device)
         self._theta = self._device.zeros(graph.size, dtype)
 
     # -- what it is
@@ -65,7 +65,7 @@ class Model:
     @property
     def updates(self):
         """Optimiser steps done since compile."""
-        return int(self._step[kernels.UPDATE])
+        return int(self._steps[0, kernels.UPDATE])
 
     def __repr__(self):
         return summary.table(self)
@@ -122,9 +122,9 @@ class Model:
             raise ValueError(f"metrics {names} name one metric twice")
         theta = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
         theta[: self.graph.size] = self._theta[: self.graph.size]
-        step = np.zeros(kernels.STEP_FIELDS, np.int64)
+        steps = new_steps(self._device)
         # All at once: Ctrl-C comes before or after, and theta always fits the optimiser whose kernels will write to it.
-        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _theta=theta, _step=step, _programs={})
+        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _theta=theta, _steps=steps, _programs={})
 
     def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
         """Train for a number of epochs; returns a History with one value an epoch.
@@ -224,8 +224,8 @@ class Model:
         program = self._programs.get((mode, classes))
         if program is None or program.plan.batch_size < batch_size:
             plan = self._plan(mode, batch_size, classes)
-            step = self._step if mode == "train" else None
-            program = self._programs[mode, classes] = Program(plan, self._device, self.dtype, self._theta, step)
+            steps = self._steps if mode == "train" else None
+            program = self._programs[mode, classes] = Program(plan, self._device, self.dtype, self._theta, steps)
         return program
 
     def _train(self, program, data, order, batch_size, report=None):

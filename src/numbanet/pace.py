@@ -10,29 +10,38 @@ from __future__ import annotations
 SLICE = 0.1  # seconds of compiled work between two looks at Python: a signal waits no longer, the bar moves
 TRIALS = 3  # single batches by which a way of running is judged; the first may have to start threads
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
+# Multiply-adds from which several threads are tried, about 40 us of work: below that they never gain.
+PARALLEL_COST = 2_000_000
+APART = 8  # independent batches of a trial in parallel, or as many as threads: each thread needs some
 
 
 class Pace:
-    """Seconds a batch takes, serially and in parallel, and what to run next; without `may_parallel` always serially."""
+    """Seconds a batch takes, serially and in parallel, and what to run next.
 
-    def __init__(self, may_parallel):
-        self.may_parallel = may_parallel
+    cost: multiply-adds of a batch. independent: may batches be computed in any order? Then a thread takes whole ones.
+    """
+
+    def __init__(self, cost, independent=False):
+        self.cost, self.independent = cost, independent
+        self.may_parallel = independent or cost >= PARALLEL_COST
         self.seconds = {False: None, True: None}
-        self._trials = {False: 0, True: 0 if may_parallel else TRIALS}
+        self._trials = {False: 0, True: 0 if self.may_parallel else TRIALS}
         self._slices = 0
 
     def next(self, left):
         """(parallel, batches) of the next slice, with `left` batches to go."""
+        if self.independent and left * self.cost < PARALLEL_COST:
+            return False, left
         for parallel in (False, True):
             if self._trials[parallel] < TRIALS:
-                return parallel, 1
+                return parallel, min(left, APART if self.independent else 1)
         parallel = self.faster
         return parallel, int(min(left, max(1, SLICE / max(self.seconds[parallel], 1e-9))))
 
     @property
     def faster(self):
         """Is parallel the faster way, as far as is known?"""
-        return self.may_parallel and self.seconds[True] < self.seconds[False]
+        return self.seconds[True] is not None and self.seconds[True] < self.seconds[False]
 
     def took(self, parallel, batches, seconds):
         """Learn what a slice took."""

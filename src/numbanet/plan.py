@@ -1,12 +1,13 @@
-"""The plan: a network as data. Which ops run in which order on which buffers, cut into tasks.
+"""The plan: a network as data. Which ops run in which order on which buffers, and how they may be cut into tasks.
 
-A plan is plain Python: it can be printed, and tested without Numba. It has three phases of work at most:
+A plan is plain Python: it can be printed, and tested without Numba. Its phases, at most:
 
-    rows        gather, forward, loss, backward: one chain of ops over the rows of the batch, cut into blocks
-    parameters  one chain for each parameter: its gradient over the whole batch, then the optimiser, cut into tiles
+    once        transposed copies of kernels, made before the first step of a call
+    rows        gather, forward, loss, backward: one chain of ops over the rows of the batch
+    parameters  one chain for each parameter: its gradient over the whole batch, the optimiser, the transposed copy
 
-Blocks and tiles are cut here, never by the number of threads: any number of threads computes the same bits. An op that
-mixes rows will end a phase and start the next.
+Workers share a phase: blocks of rows, tiles of parameters. Every number is computed by one worker in an order which
+does not depend on the cut, so any number of threads computes the same bits. An op that mixes rows will end a phase.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from numbanet.graph import Graph, Parameter, padded
-from numbanet.kernels import OPERAND, OPS, SIZES
+from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
 
 MODES = ("predict", "evaluate", "gradient", "train")
-BLOCK = 16  # rows of a batch that one worker takes through all layers
-TILE = 4096  # elements of a parameter that one worker updates: 16 KiB, half of a first-level cache, beside its gradient
+BLOCK = 64  # rows of a batch that one worker takes through all layers: few, so that activations stay in cache
+GRAIN = 8  # blocks are a multiple of this many rows, the height of a tile
+TILE = 4096  # elements of a parameter's gradient in scratch memory: 16 KiB, half of a first-level cache
 
 
 @dataclass(eq=False)
@@ -39,7 +41,17 @@ class Buffer:
 
     @property
     def stride(self):
-        return padded(self.width)
+        """An odd number of panels (cache lines in float32): the rows of a tile then lie in different cache sets."""
+        return padded(self.width) + PANEL * (padded(self.width) // PANEL % 2 == 0)
+
+    @property
+    def operand(self):
+        """Where, rows and stride as kernels see it."""
+        return self.offset, self.rows, self.stride
+
+
+class Scratch(Buffer):
+    """Rows of a parameter's gradient in a worker's scratch memory; the offset counts from there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,23 @@ class Chain:
     name: str
     ops: list[PlannedOp]
     extent: int | None
-    block: int
+    block: int  # most rows of a task
+
+    def cut(self, batch_size, workers):
+        """(first, last) of each task, for so many workers."""
+        extent = batch_size if self.extent is None else self.extent
+        grain = GRAIN if self.extent is None else PANEL
+        rounds = math.ceil(extent / (workers * self.block))
+        block = math.ceil(extent / (rounds * workers * grain)) * grain
+        return [(first, min(extent, first + block)) for first in range(0, extent, block)]
+
+
+@dataclass
+class Phase:
+    """Chains whose tasks may run at the same time; a phase `once` runs before the first step of a call only."""
+
+    chains: list[Chain]
+    once: bool = False
 
 
 @dataclass
@@ -79,35 +107,42 @@ class Plan:
 
     mode: str
     batch_size: int
-    phases: list[list[Chain]]
+    phases: list[Phase]
     buffers: list[Buffer]
     workspace: int
     theta: int
-    gradients: dict[str, Buffer] = field(default_factory=dict)  # of parameters, by name
+    scratch: int = 0  # elements for each worker
+    gradients: dict[str, Buffer] = field(default_factory=dict)  # of parameters, by name, where they are kept
     columns: int = 0  # of the scores: the loss and the metrics
 
     @property
     def ops(self):
-        return [op for phase in self.phases for chain in phase for op in chain.ops]
+        return [op for phase in self.phases for chain in phase.chains for op in chain.ops]
 
     @property
     def cost(self):
         """Multiply-adds of a step, roughly: what decides whether threads pay."""
-        ops = self.ops
-        return self.batch_size * sum(op.sizes.get("inputs", 1) * op.sizes.get("units", 1) for op in ops)
+        products = [op for op in self.ops if op.name != "transpose"]
+        return self.batch_size * sum(op.sizes.get("inputs", 1) * op.sizes.get("units", 1) for op in products)
+
+    @property
+    def independent(self):
+        """Can batches be computed in any order?"""
+        return self.mode in ("predict", "evaluate")
 
     def table(self, addresses):
-        """The op table. Operands from outside stay empty; `outside` says where they go."""
+        """The op table. Operands from outside, and ops without an address, stay empty; `outside` says where they go."""
         ops = self.ops
         table = np.zeros((len(ops), 1 + SIZES + OPERAND * max(len(OPS[op.name].operands) for op in ops)), np.int64)
         for row, op in zip(table, ops, strict=True):
             entry = OPS[op.name]
-            row[0] = addresses[op.name]
+            row[0] = addresses.get(op.name, 0)
             row[1 : 1 + len(entry.sizes)] = [op.sizes.get(size, 0) for size in entry.sizes]
             for k, key in enumerate(entry.operands):
                 operand, at = op.operands[key], 1 + SIZES + OPERAND * k
                 if isinstance(operand, Buffer | Parameter):
-                    row[at : at + OPERAND] = operand.offset, operand.rows, operand.stride
+                    row[at : at + OPERAND] = *operand.operand, 1
+                    row[at] += self.workspace if isinstance(operand, Scratch) else 0
         return table
 
     def outside(self):
@@ -119,31 +154,41 @@ class Plan:
                     places.setdefault(op.operands[key].name, []).append((row, 1 + SIZES + OPERAND * k))
         return places
 
-    def tasks(self):
-        """The tables of tasks and phases (see kernels/*/engine.py)."""
-        tasks, phases, op = [], [], 0
+    def tasks(self, workers):
+        """The tables of tasks, and of who does which, for so many workers (see kernels/*/engine.py)."""
+        tasks, shares, op = [], [], 0
         for phase in self.phases:
-            begin = len(tasks)
-            for chain in phase:
-                extent = self.batch_size if chain.extent is None else chain.extent
-                for first in range(0, extent, chain.block):
-                    last = min(extent, first + chain.block)
+            begin, costs = len(tasks), [0]
+            for chain in phase.chains:
+                for first, last in chain.cut(self.batch_size, workers):
                     tasks.append((op, op + len(chain.ops), first, last, chain.extent is None))
+                    costs.append(costs[-1] + (last - first) * sum(_row_cost(op, self.batch_size) for op in chain.ops))
                 op += len(chain.ops)
-            phases.append((begin, len(tasks)))
-        return np.array(tasks, np.int64), np.array(phases, np.int64)
+            # Each worker takes tasks in a row; the borders are where the costs come nearest to equal shares.
+            borders = [int(np.abs(np.array(costs) - costs[-1] * w / workers).argmin()) for w in range(1, workers)]
+            shares.append((phase.once, begin, *(begin + border for border in borders), len(tasks)))
+        return np.array(tasks, np.int64), np.array(shares, np.int64)
 
     def __str__(self):
         lines = [
             f"{self.mode} plan: batches of {self.batch_size}, {self.theta} elements of parameters and optimiser state, "
-            f"{self.workspace} of workspace"
+            f"{self.workspace} of workspace, {self.scratch} of scratch for each worker"
         ]
         for number, phase in enumerate(self.phases):
-            for chain in phase:
+            for chain in phase.chains:
                 extent = "rows of the batch" if chain.extent is None else f"{chain.extent} rows"
-                lines.append(f"phase {number}, {chain.name}: {extent} in blocks of {chain.block}")
+                once = ", once" if phase.once else ""
+                lines.append(f"phase {number}{once}, {chain.name}: {extent} in blocks of at most {chain.block}")
                 lines.extend(f"    {op}" for op in chain.ops)
         return "\n".join(lines)
+
+
+def _row_cost(op, batch_size):
+    """Roughly how long one row of an op takes: its multiply-adds, or what it writes."""
+    sizes = op.sizes
+    if OPS[op.name].axis == "batch":
+        return sizes.get("inputs", 1) * sizes.get("units", 1) + sizes.get("width", 1)
+    return op_outputs(op)[0].width * (batch_size if "dy" in op.operands else 4)
 
 
 class Builder:
@@ -153,6 +198,8 @@ class Builder:
         self.batch_size = batch_size
         self.buffers, self.size, self.ops = [], 0, []
         self.label = ""  # whose buffers are being made
+        self.scratch = 0  # elements that the largest chain of a parameter needs
+        self.copies = {}  # Parameter -> Buffer of its transpose
         self._gradient = {}  # Buffer or Parameter -> Buffer of its gradient
 
     def buffer(self, shape, name=None, rows=None):
@@ -179,9 +226,22 @@ class Builder:
 
     def start_gradient(self, of):
         """A gradient buffer to be written whole, for the first that contributes to it."""
-        shape, rows = ((of.width,), of.rows) if isinstance(of, Parameter) else (of.shape, of.rows)
-        self._gradient[of] = self.buffer(shape, f"d {of.name}", rows)
+        self._gradient[of] = self._gradient_buffer(of, f"d {of.name}", 0)
         return self._gradient[of]
+
+    def _gradient_buffer(self, of, name, after):
+        if isinstance(of, Buffer):
+            return self.buffer(of.shape, name)
+        gradient = Scratch(name, (of.width,), tile_rows(of), after)
+        self.scratch = max(self.scratch, after + gradient.rows * gradient.stride)
+        return gradient
+
+    def transposed(self, parameter):
+        """The copy of a parameter's transpose, in panels."""
+        if parameter not in self.copies:
+            rows = padded(parameter.rows) // PANEL * parameter.width
+            self.copies[parameter] = self.buffer((PANEL,), f"{parameter.name} transposed", rows)
+        return self.copies[parameter]
 
     def differentiate(self):
         """Backward ops in order: those over the batch, and by parameter those of its gradient.
@@ -202,6 +262,9 @@ class Builder:
                     continue
                 ops = batch if isinstance(source, Buffer) else parameters.setdefault(source, [])
                 known = {**op.operands, **outputs, **op.sizes}
+                for key in OPS[name].operands:
+                    if key.startswith("transposed_"):
+                        known[key] = self.transposed(op.operands[key.removeprefix("transposed_")])
                 self._contribute(name, known, target, source, ops, in_place=source in op_outputs(op))
         return batch, parameters
 
@@ -210,9 +273,12 @@ class Builder:
         if earlier is None or in_place:
             ops.append(planned(name, known | {target: earlier or self.start_gradient(source)}))
             return
-        extra = self.buffer(earlier.shape, f"{earlier.name} (more)", earlier.rows)
+        extra = self._gradient_buffer(source, f"{earlier.name} (more)", earlier.rows * earlier.stride)
         ops.append(planned(name, known | {target: extra}))
-        ops.append(planned("add_forward", {"x": extra, "y": earlier, "width": extra.width}))
+        if isinstance(source, Buffer):
+            ops.append(planned("add_forward", {"x": extra, "y": earlier, "width": extra.width}))
+        else:
+            ops.append(planned("gradient_add", {"gradient": extra, "total": earlier, "width": extra.width}))
 
     def _live(self):
         """Parameters, and the buffers which depend on one: all that wants a gradient."""
@@ -224,6 +290,11 @@ class Builder:
             if parameters or any(value in live for value in operands):
                 live.update(op_outputs(op))
         return live
+
+
+def tile_rows(parameter):
+    """Rows of a parameter that one task updates: whole panels of its transpose."""
+    return max(PANEL, min(padded(parameter.rows), TILE // padded(parameter.width) // PANEL * PANEL))
 
 
 def samples_of(name):
@@ -270,22 +341,42 @@ def build_plan(graph: Graph, mode, batch_size, *, loss=None, metrics=(), optimiz
     plan = Plan(mode, batch_size, [], build.buffers, 0, graph.size)
     if mode == "predict":
         after = [planned("scatter_rows", {"x": output, "data": Outside("predictions"), "width": output.width})]
-        plan.phases = [[Chain("rows", before + build.ops + after, None, BLOCK)]]
     else:
         target = build.buffer((output.width,), "targets")
         given = {"data": Outside("targets"), "order": Outside("order"), "x": target, "width": target.width}
         before.append(planned("gather_classes" if classes else "gather_rows", given))
         after = _score(build, output, target, loss, metrics)
         plan.columns = 1 + len(metrics)
-        if mode == "evaluate":
-            plan.phases = [[Chain("rows", before + build.ops + after, None, BLOCK)]]
-        else:
-            backward, parameters = build.differentiate()
-            plan.phases = [[Chain("rows", before + build.ops + after + backward, None, BLOCK)]]
-            plan.phases.append(_parameter_chains(plan, graph, build, parameters, optimizer))
-            plan.phases = [phase for phase in plan.phases if phase]
-    plan.workspace = build.size
+    parameters = {}
+    if mode in ("gradient", "train"):
+        backward, parameters = build.differentiate()
+        after += backward
+    rows = Chain("rows", before + fused(build.ops) + after, None, BLOCK)
+    copies = [Chain(copy.name, [_transpose(of, copy)], of.rows, tile_rows(of)) for of, copy in build.copies.items()]
+    chains = _parameter_chains(plan, graph, build, parameters, optimizer)
+    phases = [Phase(copies, once=True), Phase([rows]), Phase(chains)]
+    plan.phases = [phase for phase in phases if phase.chains]
+    plan.workspace, plan.scratch = build.size, build.scratch
     return plan
+
+
+def fused(ops):
+    """The ops with each relu that overwrites a dense layer's output left to the product, which has it in registers."""
+    result = []
+    for op in ops:
+        before = result[-1] if result else None
+        if op.name == "relu_forward" and before and before.name == "dense_forward":
+            y = before.operands["y"]
+            if op.operands["x"] is y and op.operands["y"] is y:
+                result[-1] = PlannedOp(before.name, before.operands, before.sizes | {"relu": 1})
+                continue
+        result.append(op)
+    return result
+
+
+def _transpose(parameter, copy):
+    sizes = {"inputs": parameter.rows, "units": parameter.width}
+    return planned("transpose", {"parameter": parameter, "transposed": copy} | sizes)
 
 
 def _score(build, output, target, loss, metrics):
@@ -306,17 +397,23 @@ def _score(build, output, target, loss, metrics):
 
 
 def _parameter_chains(plan, graph, build, gradients, optimizer):
-    """One chain a parameter, in the order of theta."""
+    """One chain a parameter, in the order of theta: its gradient, the update (or keeping it), the transposed copy."""
     chains = []
     for parameter in graph.parameters:
         ops = list(gradients.get(parameter, ()))
         if not ops:
             continue
-        gradient = plan.gradients[parameter.name] = build.gradient(parameter)
-        if optimizer is not None:
+        gradient = build.gradient(parameter)
+        if optimizer is None:
+            kept = build.buffer((parameter.width,), f"{gradient.name} (kept)", parameter.rows)
+            plan.gradients[parameter.name] = kept
+            ops.append(planned("gradient_keep", {"gradient": gradient, "kept": kept, "width": kept.width}))
+        else:
             given = {"gradient": gradient, "coefficients": Outside("coefficients"), "parameter": parameter}
             slots = {name: parameter.slot(k, name, graph.size) for k, name in enumerate(optimizer.slots)}
-            ops.append(planned(optimizer.op, given | slots))
+            ops.append(planned(optimizer.op, given | slots | {"rows": parameter.rows}))
             plan.theta = graph.size * (1 + len(optimizer.slots))
-        chains.append(Chain(parameter.name, ops, parameter.rows, max(1, TILE // parameter.stride)))
+            if parameter in build.copies:
+                ops.append(_transpose(parameter, build.copies[parameter]))
+        chains.append(Chain(parameter.name, ops, parameter.rows, tile_rows(parameter)))
     return chains

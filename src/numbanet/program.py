@@ -9,38 +9,47 @@ import threading
 
 import numpy as np
 
-from numbanet.kernels import BATCH_SIZE, SAMPLES, STEP_FIELDS
+from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
 
-# Multiply-adds of a step from which several threads are tried, about 100 us of work: below that they never gain.
-PARALLEL_COST = 2_000_000
+
+def new_steps(device):
+    """Step records, one a worker."""
+    steps = np.zeros((device.most_workers(), STEP_FIELDS), np.int64)
+    steps[:, WORKER] = np.arange(len(steps))
+    return steps
 
 
 class Program:
     """A plan bound to a device, a dtype and an array of parameters.
 
-    `step` is the step record (see numbanet.kernels); whoever counts steps across programs hands in a shared one.
+    `steps` are the step records (see numbanet.kernels); whoever counts steps across programs hands in shared ones.
     """
 
-    def __init__(self, plan, device, dtype, theta, step=None):
-        self.plan, self.device, self.theta = plan, device, theta
-        self.work = device.zeros(plan.workspace, dtype)
-        self.step = np.zeros(STEP_FIELDS, np.int64) if step is None else step
-        addresses = {op.name: device.address(op.name, dtype) for op in plan.ops}
+    def __init__(self, plan, device, dtype, theta, steps=None):
+        self.plan, self.device, self.dtype, self.theta = plan, device, dtype, theta
+        self.steps = new_steps(device) if steps is None else steps
+        spaces = len(self.steps) if plan.independent else 1
+        self.work = device.zeros(plan.workspace * spaces + plan.scratch * len(self.steps), dtype)
+        self._apart = plan.workspace * self.work.itemsize
+        addresses = {op.name: device.address(op.name, dtype) for op in plan.ops if op.name not in device.FAMILIES}
         self._ops = plan.table(addresses)
-        self._tasks, self._phases = plan.tasks()
+        self._board = np.zeros((2 * len(self.steps), device.BOARD_WIDTH), np.int64)
+        self._tables = {}  # workers -> tables of tasks and shares
         self._places = plan.outside()
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
-        self.pace = Pace(plan.cost >= PARALLEL_COST)
-        self.scores = np.zeros((plan.batch_size, max(1, plan.columns)))
-        if plan.columns:
-            self.bind("scores", self.scores)
+        self.pace = Pace(plan.cost, plan.independent)
+        self.scores = None
 
     def bind(self, name, array):
-        """Put an outside array, C-contiguous and two-dimensional, into the table."""
+        """Put an outside array of two dimensions and a dtype of DTYPES into the table."""
+        strides = [stride // array.itemsize for stride in array.strides]
         for row, column in self._places[name]:
-            self._ops[row, column : column + 3] = array.ctypes.data, *array.shape
+            self._ops[row, column : column + OPERAND] = array.ctypes.data, len(array), *strides
+            op = self.plan.ops[row]
+            if op.name in self.device.FAMILIES and op.operands["data"].name == name:
+                self._ops[row, 0] = self.device.address(op.name, self.dtype, array.dtype.name)
         self._bound[name] = array
 
     def wants(self, name):
@@ -49,18 +58,40 @@ class Program:
 
     def start(self, samples, batch_size):
         """Set the epoch's number of samples and batch size (at most the plan's)."""
-        self.step[BATCH_SIZE], self.step[SAMPLES] = batch_size, samples
-        self.scores[:] = 0
+        self.steps[:, BATCH_SIZE], self.steps[:, SAMPLES], self.steps[:, NOT_FINITE] = batch_size, samples, 0
+        self.steps[:, SCRATCH], self.steps[:, EACH] = self.plan.scratch, self.plan.independent
+        if self.plan.columns:
+            rows = samples if self.plan.independent else batch_size
+            if self.scores is None or len(self.scores) != rows:
+                self.scores = np.zeros((rows, self.plan.columns))
+                self.bind("scores", self.scores)
+            self.scores[:] = 0
 
     def run(self, first, last, parallel=False):
         """Run the epoch's batches from `first` to `last`, on one thread or several: the same bits."""
-        handle = self.device.handle
+        device, handle = self.device, self.device.handle
+        workers = device.get_num_threads() if parallel else 1
+        loop = device.run_serial
+        steps = self.steps[:workers]
+        if workers > 1:
+            loop = device.run_batches if self.plan.independent else device.run_parallel
+        tasks, shares = self._tables_for(1 if self.plan.independent else workers)
         theta, work = handle(self.theta), handle(self.work)
-        self.device.run(parallel, self._ops, self._tasks, self._phases, theta, work, self.step, first, last)
+        device.run(loop, self._ops, tasks, shares, theta, work, self._apart, steps, self._board, first, last)
+
+    def _tables_for(self, workers):
+        if workers not in self._tables:
+            self._tables[workers] = self.plan.tasks(workers)
+        return self._tables[workers]
+
+    @property
+    def met_strange_samples(self):
+        """Was there a NaN or an infinity in the samples since `start`?"""
+        return bool(self.steps[:, NOT_FINITE].any())
 
     def totals(self):
         """Sums of the loss and the metrics over all rows since `start`."""
-        return self.scores.sum(axis=0)
+        return self.scores.sum(axis=0) if self.plan.columns else np.zeros(0)
 
     def read(self, buffer):
         """A copy of a buffer's rows."""

@@ -16,7 +16,8 @@ def warmup(dtypes=("float32", "float64")):
     device = kernels.load("cpu")
     for dtype in dtypes:
         for op in kernels.OPS:
-            device.address(op, dtype)
-    device.run_serial.ready()
-    device.run_parallel.ready()
+            for source in kernels.DTYPES if op in device.FAMILIES else [None]:
+                device.address(op, dtype, source)
+    for loop in (device.run_serial, device.run_parallel, device.run_batches):
+        loop.ready()
     return jit.compilations() - before

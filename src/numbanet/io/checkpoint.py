@@ -115,7 +115,7 @@ def _restore(kind, architecture, found, read):
         model._compile(*training)
     for name, place in places.items():
         place.pack(model._theta, read(name))
-    model.epochs, model._step[kernels.UPDATE] = counts
+    model.epochs, model._steps[0, kernels.UPDATE] = counts
     return model
 
 

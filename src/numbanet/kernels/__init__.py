@@ -2,11 +2,17 @@
 
 An op is one row of a program's op table::
 
-    address | 4 sizes | operand 0 | operand 1 | ...          an operand is 3 integers: where, rows, row stride
+    address | 4 sizes | operand 0 | operand 1 | ...    an operand: where, rows, row stride, column stride
 
 and a kernel is a loop with one signature for all ops, `(op, theta, work, step, first, last)`: the op's row, the
 parameters, the workspace, the step record below, and the part of the op's axis that this call computes. The axis of a
 "batch" op is the rows of the batch, the axis of a "parameter" op the rows of the parameter it writes.
+
+Memory. Rows of activations are padded to whole vectors. A parameter (rows x width) lies in panels of 16 columns, each
+as deep as the parameter has rows, so that a product reads it from end to end; `transposed_kernel` is a copy of the
+kernel's transpose in panels, for the products of the backward pass. Padding of parameters, of gradients and of what
+enters the network is zero; padding of other activations is anything finite. A gradient of a parameter exists only for
+the rows under way, in the worker's scratch memory.
 
 Derivatives go by name: the gradient of operand `x` is operand `dx`, and `backward` lists the ops which compute the
 gradients of an op's operands, one each. The plan differentiates a network with nothing but this table.
@@ -18,16 +24,25 @@ import importlib
 from dataclasses import dataclass
 
 SIZES = 4  # size fields of a row
-OPERAND = 3  # integers of an operand: where (offset or address), rows, row stride
+OPERAND = 4  # integers of an operand: where (offset or address), rows, row stride, column stride
+PANEL = 16  # columns of a panel: 64 bytes in float32, the longest vector and a cache line
 
-# The step record, an int64 array: what the engine tells all kernels about the step under way.
+# What the samples may be.
+DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+# The step record, an int64 array, one for each worker: what the engine tells kernels about the step under way.
 ROWS = 0  # rows of the current batch (the last one may be short)
 START = 1  # position of the batch's first row in the order of samples
 BATCH = 2  # index of the batch in the epoch
 UPDATE = 3  # steps done since the model was compiled
 BATCH_SIZE = 4
 SAMPLES = 5  # samples in the epoch
-STEP_FIELDS = 8
+WORKER = 6  # who computes: picks the scratch memory
+SCRATCH = 7  # elements of a worker's scratch memory
+SCORE = 8  # the scores' row of the batch's first row
+NOT_FINITE = 9  # set to 1 by whoever meets NaN or infinity in the samples
+EACH = 10  # 1: every sample has a row of scores, 0: every row of the batch has one
+STEP_FIELDS = 16
 
 DEVICES = ("cpu",)
 
@@ -70,10 +85,10 @@ OPS = {
         # dense
         _entry(
             "dense_forward",
-            "x kernel bias -> y | inputs units",
+            "x kernel bias -> y | inputs units relu",
             ["dense_backward_input", "dense_backward_kernel", "dense_backward_bias"],
         ),
-        _entry("dense_backward_input", "dy kernel -> dx | inputs units"),
+        _entry("dense_backward_input", "dy transposed_kernel -> dx | inputs units"),
         _entry("dense_backward_kernel", "x dy -> dkernel | inputs units", axis="parameter"),
         _entry("dense_backward_bias", "dy -> dbias | units", axis="parameter"),
         # pointwise
@@ -96,9 +111,13 @@ OPS = {
         _entry("mean_squared_error", "y target -> scores | width column"),
         _entry("mean_absolute_error", "y target -> scores | width column"),
         # update
-        _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
-        _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
-        _entry("adam_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
+        _entry("sgd_update", "gradient coefficients -> parameter | rows", axis="parameter"),
+        _entry("momentum_update", "gradient coefficients -> parameter velocity | rows", axis="parameter"),
+        _entry("adam_update", "gradient coefficients -> parameter mean variance | rows", axis="parameter"),
+        # parameters and their gradients beside the update
+        _entry("gradient_add", "gradient -> total | width", axis="parameter"),
+        _entry("gradient_keep", "gradient -> kept | width", axis="parameter"),
+        _entry("transpose", "parameter -> transposed | inputs units", axis="parameter"),
     )
 }
 

@@ -9,9 +9,12 @@ in a list; everything above this module works unchanged, slowly.
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import warnings
+from dataclasses import dataclass
 
+import llvmlite.binding
 from numba import config, njit, types
 
 FLAGS = {
@@ -19,8 +22,28 @@ FLAGS = {
     "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},  # not nnan, ninf: NaN and Inf keep their meaning
     "nogil": True,
 }
+FAST = tuple(sorted(FLAGS["fastmath"]))  # for arithmetic that is written as LLVM's
 POINTERS = {"float32": types.CPointer(types.float32), "float64": types.CPointer(types.float64)}
 JIT = not config.DISABLE_JIT
+
+
+def _vector_bits():
+    """Bits of a SIMD vector: NUMBANET_SIMD, or the longest that the machine computes with at full speed."""
+    chosen = os.environ.get("NUMBANET_SIMD")
+    if chosen:
+        if chosen not in ("128", "256", "512"):
+            raise ValueError(f"NUMBANET_SIMD is {chosen!r}, expected 128, 256 or 512: the bits of a vector")
+        return int(chosen)
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot tell
+        return 128
+    if all(features.get(name) for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl")):
+        return 512
+    return 256 if features.get("avx2") and features.get("fma") else 128
+
+
+BITS = _vector_bits()
 
 _compilations = 0  # kernels compiled, not loaded from the cache, in this process
 _uncached = False  # has the user been told that nothing can be cached?
@@ -34,7 +57,7 @@ def compilations():
 
 def _stamp():
     sources = pathlib.Path(__file__).parent.rglob("*.py")
-    digest = hashlib.sha256(repr((sorted(FLAGS["fastmath"]), FLAGS["error_model"], config.BOUNDSCHECK)).encode())
+    digest = hashlib.sha256(repr((sorted(FLAGS["fastmath"]), FLAGS["error_model"], config.BOUNDSCHECK, BITS)).encode())
     for source in sorted(sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()
@@ -104,7 +127,7 @@ class Kernel:
         self.function, self.name, self.__doc__ = function, name, function.__doc__
         self._entries = {}
 
-    def address(self, dtype):
+    def address(self, dtype, source=None):
         """The machine address of the kernel for "float32" or "float64"."""
         if dtype not in self._entries:
             self._entries[dtype] = self._compile(dtype)
@@ -139,6 +162,22 @@ def kernel(function=None, *, name=None):
     if function is None:
         return lambda f: Kernel(f, name)
     return Kernel(function, name or function.__name__)
+
+
+@dataclass(frozen=True)
+class Family:
+    """An op with one kernel for each dtype of the data that it reads."""
+
+    name: str
+    members: dict[str, Kernel]
+
+    @property
+    def function(self):
+        return self.members["float32"].function
+
+    def address(self, dtype, source=None):
+        """The machine address of the kernel for the model's dtype and the data's (by default the same)."""
+        return self.members[source or dtype].address(dtype)
 
 
 class Loop:

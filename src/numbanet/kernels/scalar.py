@@ -1,10 +1,15 @@
 """Scalar maths, written once for all devices: activations, their slopes in terms of the output, losses, their slopes.
 
+The functions work on numbers and on what a device has in their place: on the CPU they are compiled for SIMD vectors
+(kernels/cpu/simd.py). A choice is `where(condition, a, b)`, for a vector has no truth value.
+
 Constants are float32 values that are exact in both precisions, so that a float32 expression stays float32. NumPy's
 functions rather than math's: without a compiler those would return Python floats, which have no precision of their own.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -13,23 +18,63 @@ from numbanet.kernels.jit import scalar
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 PROBABILITY = np.float32(2.0**-23)  # probabilities are kept this far from 0 and 1 inside a logarithm (1.2e-7)
 
+# -- what every device supplies; as they stand here they are for plain Python
+
+
+def where(condition, a, b):
+    """a where the condition holds, b elsewhere"""
+    return np.where(condition, a, b)
+
+
+def absolute(x):
+    """|x|"""
+    return np.abs(x)
+
+
+def sqrt(x):
+    """The square root."""
+    return np.sqrt(x)
+
+
+def exp(x):
+    """e**x"""
+    return np.exp(x)
+
+
+def log(x):
+    """The natural logarithm."""
+    return np.log(x)
+
+
+def log1p_unit(x):
+    """log(1 + x) for x from 0 to 1"""
+    return np.log1p(x)
+
+
+def erf(x):
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x."""
+    return np.vectorize(math.erf, otypes=[x.dtype])(x)
+
+
+def tanh(x):
+    """The hyperbolic tangent."""
+    return np.tanh(x)
+
+
+# -- activations
+
 
 @scalar
 def sigmoid(z):
-    """1 / (1 + exp(-z)); exp may overflow to infinity, the result is then 0"""
-    return ONE / (ONE + np.exp(-z))
+    """1 / (1 + exp(-z)); for z < 0 as exp(z) / (1 + exp(z)), which keeps its digits"""
+    power = exp(-absolute(z))
+    return where(z < ZERO, power, ONE) / (power + ONE)
 
 
 @scalar
 def sigmoid_slope(y):
     """y (1 - y)"""
     return y * (ONE - y)
-
-
-@scalar
-def tanh(z):
-    """tanh(z)"""
-    return np.tanh(z)
 
 
 @scalar
@@ -41,19 +86,22 @@ def tanh_slope(y):
 @scalar
 def relu(z):
     """max(z, 0), NaN stays NaN"""
-    return ZERO if z <= ZERO else z
+    return where(z <= ZERO, ZERO, z)
 
 
 @scalar
 def relu_slope(y):
     """1 where y > 0, else 0"""
-    return ONE if y > ZERO else ZERO
+    return where(y > ZERO, ONE, ZERO)
 
 
 @scalar
 def softplus(z):
     """log(1 + exp(z)) without overflow"""
-    return max(z, ZERO) + np.log1p(np.exp(-abs(z)))
+    return where(z <= ZERO, ZERO, z) + log1p_unit(exp(-absolute(z)))
+
+
+# -- losses
 
 
 @scalar
@@ -81,23 +129,22 @@ def square_slope(y, t):
 
 
 @scalar
-def absolute(y, t):
+def difference(y, t):
     """|y - t|"""
-    return abs(y - t)
+    return absolute(y - t)
 
 
 @scalar
 def inside(p):
     """p, kept away from 0 and 1; NaN stays NaN"""
-    if p < PROBABILITY:
-        return PROBABILITY
-    return ONE - PROBABILITY if p > ONE - PROBABILITY else p
+    p = where(p < PROBABILITY, PROBABILITY, p)
+    return where(p > ONE - PROBABILITY, ONE - PROBABILITY, p)
 
 
 @scalar
 def cross(p, t):
     """-t log(p)"""
-    return -t * np.log(inside(p))
+    return -t * log(inside(p))
 
 
 @scalar
@@ -110,7 +157,7 @@ def cross_slope(p, t):
 def binary_cross(p, t):
     """-t log(p) - (1 - t) log(1 - p)"""
     p = inside(p)
-    return -t * np.log(p) - (ONE - t) * np.log(ONE - p)
+    return -t * log(p) - (ONE - t) * log(ONE - p)
 
 
 @scalar
@@ -129,4 +176,4 @@ def binary_cross_logit(z, t):
 @scalar
 def same_side(y, t):
     """1 if y and t lie on the same side of 1/2, else 0"""
-    return ONE if (y > HALF) == (t > HALF) else ZERO
+    return where(y > HALF, where(t > HALF, ONE, ZERO), where(t > HALF, ZERO, ONE))

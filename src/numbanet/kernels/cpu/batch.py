@@ -1,25 +1,45 @@
 """The batch: rows of the data set into the workspace, and results out of it.
 
-`order` holds the sample that each row of the epoch shows; `s` below is the position of the batch's first row in it.
+Data may be of any dtype; each has a kernel of its own, compiled when it is wanted. `order` holds the sample that each
+row of the epoch shows; `s` below is the position of the batch's first row in it.
 """
 
 from __future__ import annotations
 
-from numbanet.kernels import START
-from numbanet.kernels.cpu.memory import matrix, outside_int64, outside_like
-from numbanet.kernels.jit import kernel
+from numbanet.kernels import DTYPES, NOT_FINITE, START
+from numbanet.kernels.cpu.memory import matrix, outside_int64, outside_like, place, read
+from numbanet.kernels.cpu.simd import lanes, load, splat, store, sum_of
+from numbanet.kernels.jit import Family, kernel
 from numbanet.kernels.scalar import ONE, ZERO
 
 
-@kernel
-def gather_rows(op, theta, work, step, first, last):
-    """x[r, j] = data[order[s + r], j]"""
-    width, start = op[1], step[START]
-    data, order, x = outside_like(work, op, 0), outside_int64(op, 1), matrix(work, op, 2)
-    for r in range(first, last):
-        sample = order[start + r, 0]
-        for j in range(width):
-            x[r, j] = data[sample, j]
+def _gather(dtype):
+    read_vector, read_element = read(dtype)
+
+    @kernel(name=f"gather_rows_{dtype}")
+    def gather(op, theta, work, step, first, last):
+        """x[r, j] = data[order[s + r], j]; notes in the step record if one of them is not finite"""
+        width, start = op[1], step[START]
+        order, x = outside_int64(op, 1), matrix(work, op, 2)
+        source, row, column = place(op, 0)
+        whole = width // lanes(x) * lanes(x) if column == 1 else 0
+        strange, stranger = splat(x, ZERO), x.dtype.type(ZERO)  # NaN once an infinity or a NaN was multiplied by 0
+        for r in range(first, last):
+            begin = order[start + r, 0] * row
+            for j in range(0, whole, lanes(x)):
+                value = read_vector(source, begin + j, x)
+                strange += value * ZERO
+                store(x, r, j, value)
+            for j in range(whole, width):
+                x[r, j] = read_element(source, begin + j * column)
+                stranger += x[r, j] * ZERO
+        if sum_of(strange) + stranger != ZERO:  # true for NaN
+            step[NOT_FINITE] = 1
+
+    return gather
+
+
+gather_rows = Family("gather_rows", {dtype: _gather(dtype) for dtype in DTYPES})
 
 
 @kernel
@@ -28,8 +48,8 @@ def gather_classes(op, theta, work, step, first, last):
     width, start = op[1], step[START]
     data, order, x = outside_int64(op, 0), outside_int64(op, 1), matrix(work, op, 2)
     for r in range(first, last):
-        for j in range(width):
-            x[r, j] = ZERO
+        for j in range(0, width, lanes(x)):
+            store(x, r, j, splat(x, ZERO))
         x[r, data[order[start + r, 0], 0]] = ONE
 
 
@@ -38,6 +58,9 @@ def scatter_rows(op, theta, work, step, first, last):
     """data[s + r, j] = x[r, j]"""
     width, start = op[1], step[START]
     x, data = matrix(work, op, 0), outside_like(work, op, 1)
+    whole = width // lanes(x) * lanes(x)
     for r in range(first, last):
-        for j in range(width):
+        for j in range(0, whole, lanes(x)):
+            store(data, start + r, j, load(x, r, j))
+        for j in range(whole, width):
             data[start + r, j] = x[r, j]

@@ -2,9 +2,15 @@
 
     ops     one row an op (see numbanet.kernels)
     tasks   first op, last op, first, last, is it over the batch?    one worker's piece: some ops on some rows
-    phases  first task, last task                                    tasks of a phase may run at the same time
+    shares  once?, first task of each worker ..., end                one row a phase: who does which of its tasks
+    steps   one step record a worker
+    board   where workers meet: for each worker the next task of its share, and how many tasks it has done
 
-Neither loop knows a network, a layer or a dtype, so no architecture ever compiles them again.
+A parallel call is one parallel region, however many steps it runs: starting a region takes 5 us here, meeting on the
+board 0.2 us. A worker does its own share, then waits, and after a while helps with the shares of others. So nobody
+waits for a worker that has not started, and it does not matter how many threads the threading layer really grants.
+
+No loop knows a network, a layer or a dtype, so no architecture ever compiles them again.
 """
 
 from __future__ import annotations
@@ -21,13 +27,17 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbanet.kernels import BATCH, BATCH_SIZE, ROWS, SAMPLES, START, UPDATE
+from numbanet.kernels import BATCH, BATCH_SIZE, EACH, ROWS, SAMPLES, SCORE, START, UPDATE
 from numbanet.kernels.jit import JIT, loop, registered, scalar
 
 OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH = range(5)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 FLUSH = 0x8040  # MXCSR: flush to zero, denormals are zero. Denormals made every step 3 to 8 times slower.
 BYTES = ir.IntType(8).as_pointer()
+BOARD_WIDTH = 16  # int64 of a row of the board: two cache lines, which are fetched in pairs
+MOST_TASKS = 2**32  # of a share: the board's words are round * MOST_TASKS + next task
+HELP = 50  # looks at the board, about 1 us, until a waiting worker helps others
+SPINS = 1000  # and until it offers its core to other threads, for whoever it waits for may need it
 
 
 @intrinsic
@@ -83,7 +93,63 @@ def _restore_denormals(typingctx, old):
     return types.void(types.int32), codegen
 
 
+def _board_place(context, builder, kind, board, row):
+    struct = context.make_array(kind)(context, builder, board)
+    return builder.gep(struct.data, [builder.mul(row, ir.Constant(ir.IntType(64), BOARD_WIDTH))])
+
+
+@intrinsic
+def _atomic_load(typingctx, board, row):
+    def codegen(context, builder, signature, arguments):
+        return builder.load_atomic(_board_place(context, builder, signature.args[0], *arguments), "acquire", 8)
+
+    return types.int64(board, types.int64), codegen
+
+
+@intrinsic
+def _atomic_add(typingctx, board, row, value):
+    def codegen(context, builder, signature, arguments):
+        place = _board_place(context, builder, signature.args[0], *arguments[:2])
+        return builder.atomic_rmw("add", place, arguments[2], "acq_rel")
+
+    return types.int64(board, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _atomic_replace(typingctx, board, row, known, value):
+    """Was it still `known`? Then it is `value` now."""
+
+    def codegen(context, builder, signature, arguments):
+        place = _board_place(context, builder, signature.args[0], *arguments[:2])
+        result = builder.cmpxchg(place, arguments[2], arguments[3], "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(board, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _pause(typingctx):
+    """Tell the core that this is a loop that waits."""
+
+    def codegen(context, builder, signature, arguments):
+        if X86:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_yield = types.ExternalFunction("sched_yield", types.int32()) if os.name == "posix" else _pause
+
 if JIT:
+    atomic_load, atomic_add, atomic_replace, pause = _atomic_load, _atomic_add, _atomic_replace, _pause
+
+    @scalar
+    def offer_core():
+        """Let another thread have the core"""
+        _yield()
+
     call, flush_denormals, restore_denormals = _call, _flush_denormals, _restore_denormals
 else:
 
@@ -102,43 +168,127 @@ def _begin(step, batch):
     step[BATCH] = batch
     step[START] = batch * step[BATCH_SIZE]
     step[ROWS] = min(step[BATCH_SIZE], step[SAMPLES] - step[START])
+    step[SCORE] = step[START] * step[EACH]
 
 
 @scalar
-def _task(ops, task, theta, work, step):
-    """Run the ops of a task; rows beyond a short last batch are left out."""
-    first, last = task[FIRST], task[LAST]
-    if task[ON_BATCH] != 0:
-        last = min(last, step[ROWS])
-    if first < last:
-        old = flush_denormals()
-        for k in range(task[OP_BEGIN], task[OP_END]):
-            call(ops[k, 0], ops[k], theta, work, step, first, last)
-        restore_denormals(old)
+def _share(ops, tasks, begin, end, theta, work, step):
+    """Run some tasks; rows beyond a short last batch are left out."""
+    for t in range(begin, end):
+        task = tasks[t]
+        first, last = task[FIRST], task[LAST]
+        if task[ON_BATCH] != 0:
+            last = min(last, step[ROWS])
+        if first < last:
+            for k in range(task[OP_BEGIN], task[OP_END]):
+                call(ops[k, 0], ops[k], theta, work, step, first, last)
 
 
-SIGNATURE = "void(i8[:,::1], i8[:,::1], i8[:,::1], intp, intp, i8[::1], i8, i8)"
+@scalar
+def _serially(ops, tasks, shares, theta, work, step, first, last):
+    """Steps from batch `first` to batch `last`, all tasks of all workers one after the other."""
+    old = flush_denormals()
+    for batch in range(first, last):
+        _begin(step, batch)
+        for p in range(shares.shape[0]):
+            if shares[p, 0] == 0 or batch == first:
+                _share(ops, tasks, shares[p, 1], shares[p, shares.shape[1] - 1], theta, work, step)
+        step[UPDATE] += 1
+    restore_denormals(old)
+
+
+SIGNATURE = "void(i8[:,::1], i8[:,::1], i8[:,::1], intp, intp, intp, i8[:,::1], i8[:,::1], i8, i8)"
 
 
 @loop(SIGNATURE)
-def run_serial(ops, tasks, phases, theta, work, step, first, last):
+def run_serial(ops, tasks, shares, theta, work, apart, steps, board, first, last):
     """Steps from batch `first` to batch `last`, on the calling thread."""
+    _serially(ops, tasks, shares, theta, work, steps[0], first, last)
+
+
+@scalar
+def _claim(board, owner, meeting, size):
+    """The number of a task of the owner's share that nobody has begun, or -1; the first claim opens the share"""
+    while True:
+        known = atomic_load(board, owner)
+        taken = known - meeting * MOST_TASKS if known >= meeting * MOST_TASKS else 0
+        if taken >= size:  # all are taken, or this round is long over
+            return -1
+        if atomic_replace(board, owner, known, meeting * MOST_TASKS + taken + 1):
+            return taken
+
+
+@scalar
+def _all_done(board, workers, count):
+    """Have all workers together done so many tasks?"""
+    total = 0
+    for w in range(workers):
+        total += atomic_load(board, workers + w)
+    return total >= count
+
+
+@scalar
+def _do_share(tables, board, meeting, phase, owner, step):
+    """Do what is left of a worker's share of a phase; returns the number of tasks done"""
+    ops, tasks, shares, theta, work = tables
+    begin, end, count = shares[phase, 1 + owner], shares[phase, 2 + owner], 0
+    task = _claim(board, owner, meeting, end - begin)
+    while task >= 0:
+        _share(ops, tasks, begin + task, begin + task + 1, theta, work, step)
+        count += 1
+        task = _claim(board, owner, meeting, end - begin)
+    return count
+
+
+@scalar
+def _work(tables, steps, board, worker, updates, first, last):
+    """A worker's part of the steps from batch `first`, after so many updates, to batch `last`."""
+    old = flush_denormals()
+    shares, step = tables[2], steps[worker]
+    workers, meeting, count = shares.shape[1] - 2, 0, 0
     for batch in range(first, last):
         _begin(step, batch)
-        for t in range(tasks.shape[0]):
-            _task(ops, tasks[t], theta, work, step)
-        step[UPDATE] += 1
+        step[UPDATE] = updates + batch - first
+        for phase in range(shares.shape[0]):
+            if shares[phase, 0] != 0 and batch != first:
+                continue
+            meeting += 1
+            count += shares[phase, workers + 1] - shares[phase, 1]
+            atomic_add(board, workers + worker, _do_share(tables, board, meeting, phase, worker, step))
+            spins = 0
+            while not _all_done(board, workers, count):
+                pause()
+                spins += 1
+                if spins % HELP == 0:  # whoever is late gets help: perhaps it has no thread
+                    for w in range(1, workers):
+                        done = _do_share(tables, board, meeting, phase, (worker + w) % workers, step)
+                        atomic_add(board, workers + worker, done)
+                if spins > SPINS:
+                    offer_core()
+    restore_denormals(old)
 
 
 @loop(SIGNATURE, parallel=True)
-def run_parallel(ops, tasks, phases, theta, work, step, first, last):
-    """The same, the tasks of a phase shared among the threads: the same bits, because tasks are cut by the plan."""
-    for batch in range(first, last):
-        _begin(step, batch)
-        for p in range(phases.shape[0]):
-            for t in prange(phases[p, 0], phases[p, 1]):
-                _task(ops, tasks[t], theta, work, step)
-        step[UPDATE] += 1
+def run_parallel(ops, tasks, shares, theta, work, apart, steps, board, first, last):
+    """The same, each phase shared among workers: the same bits, whatever their number."""
+    workers = shares.shape[1] - 2
+    updates = steps[0, UPDATE]
+    board[:] = 0
+    for w in prange(workers):
+        _work((ops, tasks, shares, theta, work), steps, board, w, updates, first, last)
+    steps[0, UPDATE] = updates + last - first
+
+
+@loop(SIGNATURE, parallel=True)
+def run_batches(ops, tasks, shares, theta, work, apart, steps, board, first, last):
+    """The same for batches that do not depend on each other: every worker takes some, in a workspace of its own.
+
+    Workspaces lie `apart` bytes from each other; the tables are those of one worker.
+    """
+    workers = steps.shape[0]
+    for w in prange(workers):
+        begin, end = first + (last - first) * w // workers, first + (last - first) * (w + 1) // workers
+        _serially(ops, tasks, shares, theta, work + w * apart, steps[w], begin, end)
 
 
 _threads = None  # None: all that Numba was started with
@@ -160,6 +310,11 @@ def get_num_threads() -> int:
     return _threads or numba.config.NUMBA_NUM_THREADS
 
 
+def most_workers() -> int:
+    """Number of workers that could ever be under way at once."""
+    return numba.config.NUMBA_NUM_THREADS if JIT else 1
+
+
 def set_num_threads(count: int) -> None:
     """Use `count` threads from now on; at most as many as Numba was started with (NUMBA_NUM_THREADS).
 
@@ -176,20 +331,19 @@ def set_num_threads(count: int) -> None:
     _threads = int(count)
 
 
-def run(parallel, *arguments):
-    """Run steps (see run_serial), in parallel if that is wanted and this process can."""
-    threads = get_num_threads()
+def run(loop, *arguments):
+    """Run steps with one of the loops above, in parallel if this process can."""
     if not JIT:
         with np.errstate(all="ignore"):  # compiled arithmetic does not warn either
             run_serial(*arguments)
         return
-    if not parallel or threads == 1 or _forked:
+    if loop is run_serial or _forked:
         run_serial(*arguments)
         return
     with _parallel:
         before = numba.get_num_threads()
-        numba.set_num_threads(threads)
+        numba.set_num_threads(get_num_threads())
         try:
-            run_parallel(*arguments)
+            loop(*arguments)
         finally:
             numba.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 A loss writes the gradient of its mean over the batch and adds each row's value to column 0 of the row's scores
 (float64, summed over an epoch by whoever reads them); a metric adds to its own column. Rows are independent, so the
-result does not depend on who computes which.
+result does not depend on who computes which. The padding of gradients is zero.
 
     half_squared_error            L[r] = sum_j (y - t)**2 / 2
     mse                           L[r] = sum_j (y - t)**2 / O
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import ROWS, scalar
+from numbanet.kernels import ROWS, SCORE, scalar
 from numbanet.kernels.cpu.memory import matrix, outside_float64
+from numbanet.kernels.cpu.simd import first_lanes, lanes, load, max_of, splat, store, sum_of
 from numbanet.kernels.jit import kernel
-from numbanet.kernels.scalar import ZERO
+from numbanet.kernels.scalar import ONE, ZERO, exp
 
 
 def _loss(name, value, slope, mean):
@@ -29,13 +30,14 @@ def _loss(name, value, slope, mean):
         width = op[1]
         y, target, dy, scores = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2), outside_float64(op, 3)
         share = 1.0 / width if mean else 1.0
-        scale = share / step[ROWS]
+        scale = splat(y, share / step[ROWS])
         for r in range(first, last):
-            total = 0.0
-            for j in range(width):
-                total += value(y[r, j], target[r, j])
-                dy[r, j] = scale * slope(y[r, j], target[r, j])
-            scores[r, 0] += share * total
+            total = splat(y, ZERO)
+            for j in range(0, width, lanes(y)):
+                found, wanted = load(y, r, j), load(target, r, j)
+                total += first_lanes(value(found, wanted), width - j, ZERO)
+                store(dy, r, j, first_lanes(scale * slope(found, wanted), width - j, ZERO))
+            scores[step[SCORE] + r, 0] += share * sum_of(total)
 
     return loss
 
@@ -52,21 +54,39 @@ def softmax_cross_entropy(op, theta, work, step, first, last):
     width = op[1]
     x, target, y = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     dx, scores = matrix(work, op, 3), outside_float64(op, 4)
+    batch = x.dtype.type(ONE / step[ROWS])
+    if width <= lanes(x):
+        for r in range(first, last):
+            logits, t = load(x, r, 0), load(target, r, 0)
+            shifted = logits - max_of(first_lanes(logits, width, -np.inf))
+            power = first_lanes(exp(shifted), width, ZERO)
+            total, mass = sum_of(power), sum_of(t)
+            scores[step[SCORE] + r, 0] += mass * np.log(total) - sum_of(t * shifted)
+            probability = power * (ONE / total)
+            store(y, r, 0, probability)
+            store(dx, r, 0, first_lanes((probability * mass - t) * batch, width, ZERO))
+        return
     for r in range(first, last):
-        top = x[r, 0]
-        for j in range(1, width):
-            top = max(top, x[r, j])
-        total, linear, mass = ZERO, ZERO, ZERO
-        for j in range(width):
-            shifted, t = x[r, j] - top, target[r, j]
-            linear += t * shifted
-            mass += t
-            y[r, j] = np.exp(shifted)  # y may be x: x is not read after this
-            total += y[r, j]
-        scores[r, 0] += mass * np.log(total) - linear
-        for j in range(width):
-            y[r, j] /= total
-            dx[r, j] = (y[r, j] * mass - target[r, j]) / step[ROWS]
+        tops = splat(x, -np.inf)
+        for j in range(0, width, lanes(x)):
+            value = first_lanes(load(x, r, j), width - j, -np.inf)
+            tops = scalar.where(value > tops, value, tops)
+        top = max_of(tops)
+        totals, linears, masses = splat(x, ZERO), splat(x, ZERO), splat(x, ZERO)
+        for j in range(0, width, lanes(x)):
+            shifted, t = load(x, r, j) - top, load(target, r, j)
+            power = first_lanes(exp(shifted), width - j, ZERO)
+            linears += first_lanes(t * shifted, width - j, ZERO)
+            masses += first_lanes(t, width - j, ZERO)
+            totals += power
+            store(y, r, j, power)  # y may be x: x is not read after this
+        total, mass = sum_of(totals), sum_of(masses)
+        scores[step[SCORE] + r, 0] += mass * np.log(total) - sum_of(linears)
+        share = ONE / total
+        for j in range(0, width, lanes(x)):
+            probability = load(y, r, j) * share
+            store(y, r, j, probability)
+            store(dx, r, j, first_lanes((probability * mass - load(target, r, j)) * batch, width - j, ZERO))
 
 
 @kernel
@@ -75,13 +95,16 @@ def sigmoid_binary_cross_entropy(op, theta, work, step, first, last):
     width = op[1]
     x, target, y = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     dx, scores = matrix(work, op, 3), outside_float64(op, 4)
+    scale = splat(x, 1.0 / (width * step[ROWS]))
     for r in range(first, last):
-        total = 0.0
-        for j in range(width):
-            total += scalar.binary_cross_logit(x[r, j], target[r, j])
-            y[r, j] = scalar.sigmoid(x[r, j])
-            dx[r, j] = (y[r, j] - target[r, j]) / (width * step[ROWS])
-        scores[r, 0] += total / width
+        total = splat(x, ZERO)
+        for j in range(0, width, lanes(x)):
+            logit, t = load(x, r, j), load(target, r, j)
+            total += first_lanes(scalar.binary_cross_logit(logit, t), width - j, ZERO)
+            probability = scalar.sigmoid(logit)
+            store(y, r, j, probability)
+            store(dx, r, j, first_lanes((probability - t) * scale, width - j, ZERO))
+        scores[step[SCORE] + r, 0] += sum_of(total) / width
 
 
 @kernel
@@ -97,7 +120,7 @@ def accuracy(op, theta, work, step, first, last):
             if target[r, j] > target[r, truth]:
                 truth = j
         if guess == truth:
-            scores[r, column] += 1.0
+            scores[step[SCORE] + r, column] += 1.0
 
 
 def _metric(name, value):
@@ -107,14 +130,14 @@ def _metric(name, value):
         width, column = op[1], op[2]
         y, target, scores = matrix(work, op, 0), matrix(work, op, 1), outside_float64(op, 2)
         for r in range(first, last):
-            total = 0.0
-            for j in range(width):
-                total += value(y[r, j], target[r, j])
-            scores[r, column] += total / width
+            total = splat(y, ZERO)
+            for j in range(0, width, lanes(y)):
+                total += first_lanes(value(load(y, r, j), load(target, r, j)), width - j, ZERO)
+            scores[step[SCORE] + r, column] += sum_of(total) / width
 
     return metric
 
 
 binary_accuracy = _metric("binary_accuracy", scalar.same_side)
 mean_squared_error = _metric("mean_squared_error", scalar.square)
-mean_absolute_error = _metric("mean_absolute_error", scalar.absolute)
+mean_absolute_error = _metric("mean_absolute_error", scalar.difference)

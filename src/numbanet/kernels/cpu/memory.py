@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-from numba import carray, types
+from llvmlite import ir
+from numba import carray, config, types
 from numba.extending import intrinsic
 
-from numbanet.kernels import OPERAND, SIZES
+from numbanet.kernels import OPERAND, SCRATCH, SIZES, WORKER
+from numbanet.kernels.cpu.plain import lanes_of
+from numbanet.kernels.cpu.simd import Vector
 from numbanet.kernels.jit import JIT, scalar
 
 FIRST = 1 + SIZES  # where the operands begin in a row: the address and the sizes come before
@@ -52,6 +55,47 @@ def _pointer_like(typingctx, pointer, address):
     return pointer(pointer, types.int64), codegen
 
 
+def _vector_reader(dtype):
+    """An intrinsic (source, index, like) -> as many elements as like's vectors hold, converted."""
+    kind = getattr(types, dtype)
+
+    @intrinsic
+    def vector(typingctx, source, index, like):
+        wanted = Vector(like.dtype)
+
+        def codegen(context, builder, signature, arguments):
+            element = context.get_value_type(kind)
+            pointer = builder.gep(builder.inttoptr(arguments[0], element.as_pointer()), [arguments[1]])
+            several = ir.VectorType(element, wanted.lanes)
+            value = builder.load(builder.bitcast(pointer, several.as_pointer()))
+            value.align = kind.bitwidth // 8
+            return _converted(builder, kind, wanted, value)
+
+        return wanted(types.int64, types.int64, like), codegen
+
+    return vector
+
+
+def _converted(builder, kind, wanted, value):
+    """A vector of `kind` as one of floats"""
+    if isinstance(kind, types.Integer):
+        return (builder.sitofp if kind.signed else builder.uitofp)(value, wanted.llvm)
+    if kind is wanted.real:
+        return value
+    return (builder.fpext if wanted.double else builder.fptrunc)(value, wanted.llvm)
+
+
+def _element_reader(dtype):
+    pointer = _pointer_to(getattr(types, dtype))
+
+    @scalar
+    def element(source, index):
+        return carray(pointer(source + index * size), (1,))[0]
+
+    size = np.dtype(dtype).itemsize
+    return element
+
+
 if JIT:
 
     @scalar
@@ -59,6 +103,17 @@ if JIT:
         """Operand k, which lies in memory (theta or the workspace)."""
         at = FIRST + OPERAND * k
         return carray(_shift(memory, op[at]), (op[at + 1], op[at + 2]))
+
+    @scalar
+    def scratch(work, op, k, step):
+        """Operand k, which lies in the worker's own scratch memory; its row 0 is the first row under way."""
+        at = FIRST + OPERAND * k
+        return carray(_shift(work, op[at] + step[WORKER] * step[SCRATCH]), (op[at + 1], op[at + 2]))
+
+    @scalar
+    def nothing(memory):
+        """A matrix without rows."""
+        return carray(memory, (0, 0))
 
     @scalar
     def outside_like(memory, op, k):
@@ -78,6 +133,16 @@ if JIT:
         at = FIRST + OPERAND * k
         return carray(_float64_pointer(op[at]), (op[at + 1], op[at + 2]))
 
+    @scalar
+    def place(op, k):
+        """Operand k, an array of any dtype outside: address, row stride and column stride in elements"""
+        at = FIRST + OPERAND * k
+        return op[at], op[at + 2], op[at + 3]
+
+    def read(dtype):
+        """(source, index, like) -> a vector of like's dtype, and (source, index) -> an element, at an address"""
+        return _vector_reader(dtype), _element_reader(dtype)
+
     def handle(array):
         """What the engine is given for theta or the workspace: the address of the first element."""
         return array.ctypes.data
@@ -85,11 +150,37 @@ if JIT:
 else:
 
     def matrix(memory, op, k):
-        at, rows, stride = op[FIRST + OPERAND * k : FIRST + OPERAND * (k + 1)]
+        at, rows, stride = op[FIRST + OPERAND * k :][:3]
         return memory[at : at + rows * stride].reshape(rows, stride)
 
+    def scratch(work, op, k, step):
+        at, rows, stride = op[FIRST + OPERAND * k :][:3]
+        at += step[WORKER] * step[SCRATCH]
+        return work[at : at + rows * stride].reshape(rows, stride)
+
+    def nothing(memory):
+        return memory[:0].reshape(0, 0)
+
+    def place(op, k):
+        at = FIRST + OPERAND * k
+        return op[at], op[at + 2], op[at + 3]
+
+    def read(dtype):
+        kind = np.dtype(dtype)
+
+        def vector(source, index, like):
+            count = lanes_of(like.dtype)
+            memory = (ctypes.c_char * (count * kind.itemsize)).from_address(int(source + index * kind.itemsize))
+            return np.frombuffer(memory, kind).astype(like.dtype)
+
+        def element(source, index):
+            memory = (ctypes.c_char * kind.itemsize).from_address(int(source + index * kind.itemsize))
+            return np.frombuffer(memory, kind)[0]
+
+        return vector, element
+
     def _outside(op, k, dtype):
-        address, rows, stride = (int(field) for field in op[FIRST + OPERAND * k : FIRST + OPERAND * (k + 1)])
+        address, rows, stride = (int(field) for field in op[FIRST + OPERAND * k :][:3])
         memory = (ctypes.c_char * (rows * stride * dtype.itemsize)).from_address(address)
         return np.frombuffer(memory, dtype).reshape(rows, stride)
 
@@ -104,6 +195,21 @@ else:
 
     def handle(array):
         return array
+
+
+if config.BOUNDSCHECK:
+
+    @scalar
+    def within(matrix, rows, columns):
+        """IndexError if a matrix has fewer rows or columns than a product is about to touch"""
+        if rows > matrix.shape[0] or columns > matrix.shape[1]:
+            raise IndexError("a product reaches beyond its operand")
+
+else:
+
+    @scalar
+    def within(matrix, rows, columns):
+        """Checked under NUMBA_BOUNDSCHECK=1 only"""
 
 
 def zeros(count, dtype):

@@ -1,4 +1,6 @@
-"""Optimisers: one step on a range of rows of a parameter. w the parameter, g its gradient, elementwise.
+"""Optimisers, and what else is done to parameters and their gradients, on a range of rows of a parameter.
+
+w the parameter, in panels; g its gradient, in scratch memory, of the rows under way only; elementwise.
 
 The coefficients of the step under way are row `step[BATCH]` of a float64 table which the optimiser's description
 computes for all steps of an epoch at once; schedules and bias corrections therefore cost nothing here.
@@ -6,25 +8,32 @@ computes for all steps of an epoch at once; schedules and bias corrections there
     sgd_update       w -= a g
     momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
+    gradient_add     total += g              for parameters that several layers share
+    gradient_keep    kept = g                where somebody wants to read it
+    transpose        transposed[o, i] = w[i, o]
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from numbanet.kernels import BATCH
-from numbanet.kernels.cpu.memory import matrix, outside_float64
+from numbanet.kernels import BATCH, PANEL
+from numbanet.kernels.cpu.memory import matrix, outside_float64, scratch
+from numbanet.kernels.cpu.simd import at, lanes, load, splat, store
+from numbanet.kernels.cpu.tile import transpose as transpose_square
 from numbanet.kernels.jit import kernel
+from numbanet.kernels.scalar import sqrt
 
 
 @kernel
 def sgd_update(op, theta, work, step, first, last):
     """w -= a g; coefficients: a"""
-    g, coefficients, w = matrix(work, op, 0), outside_float64(op, 1), matrix(theta, op, 2)
-    rate = w.dtype.type(coefficients[step[BATCH], 0])
-    for i in range(first, last):
-        for j in range(w.shape[1]):
-            w[i, j] -= rate * g[i, j]
+    rows = op[1]
+    g, coefficients, w = scratch(work, op, 0, step), outside_float64(op, 1), matrix(theta, op, 2)
+    a = splat(w, coefficients[step[BATCH], 0])
+    for panel in range(w.shape[0] // rows):
+        for i in range(first, last):
+            at_row = panel * rows + i
+            for j in range(0, PANEL, lanes(w)):
+                store(w, at_row, j, load(w, at_row, j) - a * load(g, i - first, panel * PANEL + j))
 
 
 @kernel
@@ -33,15 +42,19 @@ def momentum_update(op, theta, work, step, first, last):
 
     p = 1, q = 0: classical momentum (Polyak, 1964). p = u, q = a: Nesterov's (Sutskever et al., 2013).
     """
-    g, coefficients = matrix(work, op, 0), outside_float64(op, 1)
-    w, v = matrix(theta, op, 2), matrix(theta, op, 3)
-    real = w.dtype.type
+    rows = op[1]
+    g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
+    w, velocity = matrix(theta, op, 2), matrix(theta, op, 3)
     now = coefficients[step[BATCH]]
-    a, u, p, q = real(now[0]), real(now[1]), real(now[2]), real(now[3])
-    for i in range(first, last):
-        for j in range(w.shape[1]):
-            v[i, j] = u * v[i, j] - a * g[i, j]
-            w[i, j] += p * v[i, j] - q * g[i, j]
+    a, u, p, q = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3])
+    for panel in range(w.shape[0] // rows):
+        for i in range(first, last):
+            at_row = panel * rows + i
+            for j in range(0, PANEL, lanes(w)):
+                gradient = load(g, i - first, panel * PANEL + j)
+                v = u * load(velocity, at_row, j) - a * gradient
+                store(velocity, at_row, j, v)
+                store(w, at_row, j, load(w, at_row, j) + (p * v - q * gradient))
 
 
 @kernel
@@ -50,14 +63,52 @@ def adam_update(op, theta, work, step, first, last):
 
     coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e
     """
-    g, coefficients = matrix(work, op, 0), outside_float64(op, 1)
-    w, m, s = matrix(theta, op, 2), matrix(theta, op, 3), matrix(theta, op, 4)
-    real = w.dtype.type
+    rows = op[1]
+    g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
+    w, mean, variance = matrix(theta, op, 2), matrix(theta, op, 3), matrix(theta, op, 4)
     now = coefficients[step[BATCH]]
-    rate, p, q, c, e = real(now[0]), real(now[1]), real(now[2]), real(now[3]), real(now[4])
+    a, p, q, c, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3]), splat(w, now[4])
+    for panel in range(w.shape[0] // rows):
+        for i in range(first, last):
+            at_row = panel * rows + i
+            for j in range(0, PANEL, lanes(w)):
+                gradient = load(g, i - first, panel * PANEL + j)
+                m, s = load(mean, at_row, j), load(variance, at_row, j)
+                m += p * (gradient - m)
+                s += q * (gradient * gradient - s)
+                store(mean, at_row, j, m)
+                store(variance, at_row, j, s)
+                store(w, at_row, j, load(w, at_row, j) - a * m / (c * sqrt(s) + e))
+
+
+@kernel
+def gradient_add(op, theta, work, step, first, last):
+    """total[i, j] += gradient[i, j]"""
+    width = op[1]
+    gradient, total = scratch(work, op, 0, step), scratch(work, op, 1, step)
+    for i in range(last - first):
+        for j in range(0, width, lanes(total)):
+            store(total, i, j, load(total, i, j) + load(gradient, i, j))
+
+
+@kernel
+def gradient_keep(op, theta, work, step, first, last):
+    """kept[i, j] = gradient[i, j]"""
+    width = op[1]
+    gradient, kept = scratch(work, op, 0, step), matrix(work, op, 1)
     for i in range(first, last):
-        for j in range(w.shape[1]):
-            gradient = g[i, j]
-            m[i, j] += p * (gradient - m[i, j])
-            s[i, j] += q * (gradient * gradient - s[i, j])
-            w[i, j] -= rate * m[i, j] / (c * np.sqrt(s[i, j]) + e)
+        for j in range(0, width, lanes(kept)):
+            store(kept, i, j, load(gradient, i - first, j))
+
+
+@kernel
+def transpose(op, theta, work, step, first, last):
+    """transposed[o, i] = parameter[i, o], both in panels; first is a multiple of 16"""
+    inputs, units = op[1], op[2]
+    parameter, transposed = matrix(theta, op, 0), matrix(work, op, 1)
+    width = lanes(parameter)
+    for i in range(first, last, width):
+        for o in range(0, units, width):
+            source = at(parameter, (o // PANEL) * inputs + i, o % PANEL)
+            target = at(transposed, (i // PANEL) * units + o, i % PANEL)
+            transpose_square(source, PANEL, last - i, target, PANEL, units - o)

@@ -5,6 +5,7 @@ A method either does what it says or raises before anything has changed.
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import replace
 
@@ -15,11 +16,12 @@ from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.plan import MODES, build_plan, samples_of
-from numbanet.program import Program, new_steps
+from numbanet.program import Program, Quick, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
 DTYPES = ("float32", "float64")
-PREDICT_BATCH = 256  # rows of a call's workspace in predict and evaluate
+PREDICT_BATCH = 256  # most rows of a call's workspace in predict and evaluate
+CACHE = 2**18  # bytes of activations of a batch in predict: a quarter or more of a second-level cache
 
 
 class Model:
@@ -178,18 +180,26 @@ class Model:
         batch_size = validate.whole_number("batch_size", batch_size)
         return self._evaluate(self._data(X, y), batch_size)
 
-    def predict(self, X, batch_size=PREDICT_BATCH):
+    def predict(self, X, batch_size=None):
         """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype.
 
-        batch_size: 256 rows at a time; it settles how much memory is used, not the result.
+        batch_size: rows at a time; it settles how much memory is used, not the result. By default as many as stay in
+        a cache, 16 to 256.
         """
-        batch_size = validate.whole_number("batch_size", batch_size)
-        arrays, samples = self._features(X)
-        batch_size = min(batch_size, samples)
-        program = self._program("predict", batch_size)
+        quick = self._programs.get("quick")
+        if quick is not None and batch_size is None and type(X) is np.ndarray:
+            predictions = quick(X)
+            if predictions is not None:
+                return predictions
+        rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
+        arrays, samples = self._features(X, check=False)
+        program = self._program("predict", min(rows, samples))
         predictions = np.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
         data = Data(arrays | {"predictions": predictions}, samples)
-        run_epoch(program, data, np.arange(samples), batch_size)
+        if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
+            self._features(X)  # says what is wrong with them
+        if quick is None:
+            self._prepare_quick()
         return predictions.reshape(samples, *self.graph.output.shape)
 
     def save(self, path):
@@ -208,6 +218,21 @@ class Model:
         return checkpoint.assemble, (type(self), *checkpoint.parts(self))
 
     # -- below the edge: nothing is checked again
+
+    def _cached_rows(self):
+        """Rows of a batch whose activations stay in a second-level cache."""
+        row = sum(math.prod(node.shape) for node in self.graph.nodes) * np.dtype(self.dtype).itemsize
+        return max(16, min(PREDICT_BATCH, CACHE // row // 16 * 16))
+
+    def _prepare_quick(self):
+        """Make predict quick for the next call with a few rows. Samples of one input only, compiled code only."""
+        if len(self.graph.inputs) == 1 and kernels.compiled():
+            node = self.graph.inputs[0]
+            plan = build_plan(self.graph, "predict", Quick.ROWS)
+            program = Program(plan, self._device, self.dtype, self._theta)
+            width, name = math.prod(node.shape), samples_of(self.graph.names[node.layer])
+            if len(node.shape) == 1:
+                self._programs["quick"] = Quick(program, name, width, self.graph.output.shape)
 
     def _need_compiled(self):
         if self.loss is None:
@@ -242,8 +267,8 @@ class Model:
         names = ("loss", *(metric.name for metric in self.metrics))
         return {name: float(value) for name, value in zip(names, means, strict=True)}
 
-    def _features(self, X):
-        """Checked inputs by name, and the number of samples."""
+    def _features(self, X, check=True):
+        """Checked inputs by name, and the number of samples; check: that they are finite, too."""
         nodes = self.graph.inputs
         names = [self.graph.names[node.layer] for node in nodes]
         if isinstance(X, dict):
@@ -256,7 +281,7 @@ class Model:
             raise ValueError(f"X must be a list of {len(nodes)} arrays, one for each input: {', '.join(names)}")
         what = [f"X[{name!r}]" for name in names] if len(nodes) > 1 else ["X"]
         arrays = {
-            samples_of(name): validate.features(value, node.shape, self.dtype, label)
+            samples_of(name): validate.features(value, node.shape, self.dtype, label, check)
             for name, node, value, label in zip(names, nodes, X, what, strict=True)
         }
         lengths = {len(array) for array in arrays.values()}

@@ -84,6 +84,14 @@ class Program:
             self._tables[workers] = self.plan.tasks(workers)
         return self._tables[workers]
 
+    def quick_tables(self, samples, predictions):
+        """What the device's quick loop wants to know."""
+        tasks, shares = self._tables_for(1)
+        places = [self._places[samples][0], self._places[predictions][0]]
+        rows = [(table.ctypes.data, *table.shape) for table in (self._ops, tasks, shares, self.steps)]
+        rows.append((self.theta.ctypes.data, self.work.ctypes.data, 0))
+        return np.array([*rows, *((*place, 0) for place in places)], np.int64)
+
     @property
     def met_strange_samples(self):
         """Was there a NaN or an infinity in the samples since `start`?"""
@@ -97,3 +105,36 @@ class Program:
         """A copy of a buffer's rows."""
         rows = self.work[buffer.offset : buffer.offset + buffer.rows * buffer.stride]
         return rows.reshape(buffer.rows, buffer.stride)[:, : buffer.width].copy()
+
+
+class Quick:
+    """Predictions for a few rows of the right dtype, with all that can be prepared prepared: a call costs 2 us."""
+
+    ROWS = 64
+
+    def __init__(self, program, samples, width, shape):
+        """program: of a predict plan of at least ROWS rows. samples: their name; width: their elements; shape: of one
+        prediction."""
+        self._program, self._width, self._shape = program, width, shape
+        self._real = np.dtype(program.dtype)
+        self._outputs = int(np.prod(shape))
+        self._loop = program.device.quick[program.dtype].ready()
+        program.bind(samples, np.zeros((1, width), self._real))
+        program.bind("predictions", np.zeros((self.ROWS, self._outputs), self._real))
+        program.bind("order", np.arange(self.ROWS)[:, None])
+        program.start(self.ROWS, self.ROWS)
+        self._tables = program.quick_tables(samples, "predictions")
+
+    def __call__(self, X):
+        """Predictions, or None if X needs to be looked at."""
+        if X.dtype != self._real or X.ndim != 2 or not X.flags.c_contiguous:
+            return None
+        rows, width = X.shape
+        if width != self._width or not 0 < rows <= self.ROWS:
+            return None
+        predictions = np.empty((rows, self._outputs), self._real)
+        with self._program.lock:
+            strange = self._loop(self._tables, X, predictions)
+        if strange:
+            return None
+        return predictions if len(self._shape) == 1 else predictions.reshape(rows, *self._shape)

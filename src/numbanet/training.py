@@ -48,7 +48,8 @@ def shuffled(samples, seed, epoch):
 
 
 def run_epoch(program, data, order, batch_size, report=None):
-    """One pass over the data in the given order; returns the mean of the loss and of each metric.
+    """One pass over the data in the given order; returns the mean of the loss and of each metric, None if a sample was
+    not finite.
 
     report(done) is called between slices with the number of finished batches. Calls from several Python threads that
     share a program take turns.
@@ -60,7 +61,7 @@ def run_epoch(program, data, order, batch_size, report=None):
         program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
         program.start(len(order), batch_size)
         _run_slices(program, math.ceil(len(order) / batch_size), report)
-        return program.totals() / len(order)
+        return None if program.met_strange_samples else program.totals() / len(order)
 
 
 def _run_slices(program, batches, report):

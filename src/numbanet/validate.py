@@ -10,6 +10,8 @@ import numbers
 
 import numpy as np
 
+from numbanet.kernels import DTYPES
+
 
 def settle(description, **values):
     """Set the checked values of a frozen description, in its __post_init__."""
@@ -89,31 +91,40 @@ def _numeric(what, value):
     return array
 
 
-def _finite(what, array):
-    """Refuse NaN and infinity, saying where the first one is."""
-    if array.dtype.kind != "f":
+def _finite(what, array, dtype="float64"):
+    """Refuse NaN, infinity and what the dtype cannot hold, saying where the first one is."""
+    if array.dtype.kind != "f" or not array.size:
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum(dtype=np.float64)):
-            return  # a finite sum has only finite terms
-    bad = ~np.isfinite(array)
-    if bad.any():
-        where = tuple(int(index) for index in np.argwhere(bad)[0])
-        raise ValueError(f"{what} holds {array[where]} at index {where} and {int(bad.sum()) - 1} more; expected finite")
+        low, high = array.min(), array.max()  # NaN if there is one; no copy is made
+    most = np.finfo(dtype).max
+    if -most <= low and high <= most:
+        return
+    bad = ~(np.abs(array) <= most)
+    where = tuple(int(index) for index in np.argwhere(bad)[0])
+    converted = "" if not np.isfinite(array[where]) else f", beyond {dtype}"
+    raise ValueError(
+        f"{what} holds {array[where]} at index {where}{converted} and {int(bad.sum()) - 1} more; expected finite"
+    )
 
 
-def _as_rows(what, array, width, dtype):
-    """The array as C-contiguous rows of the dtype."""
-    _finite(what, array)
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(array, dtype=np.dtype(dtype)).reshape(len(array), width)
-    if array.dtype != rows.dtype:
-        _finite(f"{what} (converted to {dtype})", rows)
+def _as_rows(array, width, dtype):
+    """The array as rows that a program can gather from: a view of it, a copy only of odd dtypes and memory layouts."""
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    if array.dtype.name not in DTYPES or not array.dtype.isnative or not array.flags.aligned:
+        array = array.astype(dtype)
+    rows = array.reshape(len(array), width)
+    if any(stride % rows.itemsize for stride in rows.strides):
+        rows = np.ascontiguousarray(rows)
     return rows
 
 
-def features(value, expected, dtype, what="X"):
-    """Samples as rows: an array (n, width) of the dtype from anything shaped (n, *expected)."""
+def features(value, expected, dtype, what="X", check=True):
+    """Samples as rows: an array (n, width) of a dtype of DTYPES, from anything shaped (n, *expected).
+
+    check: look for what is not finite; who leaves it out must look at what the program met.
+    """
     array = _numeric(what, value)
     wanted = f"(n, {', '.join(map(str, expected))})"
     if array.ndim == 0 or array.shape[1:] != expected:
@@ -121,18 +132,21 @@ def features(value, expected, dtype, what="X"):
         raise ValueError(f"{what} has shape {array.shape}, expected {wanted}: rows are samples{hint}")
     if len(array) == 0:
         raise ValueError(f"{what} is empty: shape {array.shape}, expected {wanted} with n at least 1")
-    return _as_rows(what, array, math.prod(expected), dtype)
+    if check:
+        _finite(what, array, dtype)
+    return _as_rows(array, math.prod(expected), dtype)
 
 
 def values(value, samples, width, dtype, what="y", probabilities=False):
-    """Targets as rows of numbers: an array (samples, width) of the dtype; (samples,) will do for one output."""
+    """Targets as rows of numbers, an array (samples, width) of a dtype of DTYPES; (samples,) will do for one output."""
     array = _numeric(what, value)
     if array.ndim == 1 and width == 1:
         array = array[:, None]
     _same_length(what, array, samples)
     if array.shape != (samples, width):
         raise ValueError(f"{what} has shape {array.shape}, expected ({samples}, {width}): one column an output")
-    rows = _as_rows(what, array, width, dtype)
+    _finite(what, array, dtype)
+    rows = _as_rows(array, width, dtype)
     if probabilities and (rows.min() < 0 or rows.max() > 1):
         raise ValueError(
             f"{what} must hold probabilities between 0 and 1 for this loss, not {rows.min():g} to {rows.max():g}"
@@ -175,8 +189,5 @@ def parameter(what, value, expected, dtype):
     array = _numeric(what, value)
     if array.shape != tuple(expected):
         raise ValueError(f"{what} has shape {array.shape}, expected {tuple(expected)}")
-    _finite(what, array)
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
-    _finite(f"{what} (converted to {dtype})", converted)
-    return converted
+    _finite(what, array, dtype)
+    return array.astype(dtype)

@@ -18,6 +18,7 @@ def warmup(dtypes=("float32", "float64")):
         for op in kernels.OPS:
             for source in kernels.DTYPES if op in device.FAMILIES else [None]:
                 device.address(op, dtype, source)
-    for loop in (device.run_serial, device.run_parallel, device.run_batches):
+    loops = [device.run_serial, device.run_parallel, device.run_batches, *(device.quick[dtype] for dtype in dtypes)]
+    for loop in loops:
         loop.ready()
     return jit.compilations() - before

@@ -127,3 +127,10 @@ def load(device):
     from numbanet.names import lookup
 
     return importlib.import_module(lookup("device", device, {name: f"{__name__}.{name}" for name in DEVICES}))
+
+
+def compiled():
+    """Are kernels machine code, not plain Python?"""
+    from numbanet.kernels.jit import JIT
+
+    return JIT

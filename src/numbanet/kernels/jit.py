@@ -183,8 +183,8 @@ class Family:
 class Loop:
     """An engine loop: one explicit signature, compiled or loaded on the first call."""
 
-    def __init__(self, function, signature, parallel):
-        self.function, self.signature, self.parallel = function, signature, parallel
+    def __init__(self, function, signature, parallel, name):
+        self.function, self.signature, self.parallel, self.name = function, signature, parallel, name
         self._compiled = None
 
     def __call__(self, *arguments):
@@ -199,7 +199,7 @@ class Loop:
     def _compile(self):
         global _compilations
         dispatcher = njit(parallel=self.parallel, **FLAGS)(self.function)
-        cache = _stamped_cache(self.function, self.function.__name__)
+        cache = _stamped_cache(self.function, self.name)
         if cache is not None:
             dispatcher._cache = cache
         dispatcher.compile(self.signature)
@@ -207,9 +207,9 @@ class Loop:
         return dispatcher
 
 
-def loop(signature, parallel=False):
-    """Decorator for the engine's loops."""
-    return lambda function: Loop(function, signature, parallel)
+def loop(signature, parallel=False, name=None):
+    """Decorator for the engine's loops. Loops made in a function give their name, plain ones use their own."""
+    return lambda function: Loop(function, signature, parallel, name or function.__name__)
 
 
 def registered(address):

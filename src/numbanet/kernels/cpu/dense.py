@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import ROWS
+from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.gemm import correlate, multiply
 from numbanet.kernels.cpu.memory import matrix, nothing, scratch
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
@@ -48,7 +48,7 @@ def dense_backward_bias(op, theta, work, step, first, last):
     """dbias[o] = sum_r dy[r, o]"""
     units = op[1]
     dy, dbias = matrix(work, op, 0), scratch(work, op, 1, step)
-    for o in range(0, units, lanes(dy)):
+    for o in range(0, -(-units // PANEL) * PANEL, lanes(dy)):
         total = splat(dy, 0.0)
         for r in range(step[ROWS]):
             total += load(dy, r, o)

@@ -27,8 +27,9 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbanet.kernels import BATCH, BATCH_SIZE, EACH, ROWS, SAMPLES, SCORE, START, UPDATE
-from numbanet.kernels.jit import JIT, loop, registered, scalar
+from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
+from numbanet.kernels.cpu.memory import address_of, table_at
+from numbanet.kernels.jit import JIT, POINTERS, loop, registered, scalar
 
 OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH = range(5)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -290,6 +291,33 @@ def run_batches(ops, tasks, shares, theta, work, apart, steps, board, first, las
         begin, end = first + (last - first) * w // workers, first + (last - first) * (w + 1) // workers
         _serially(ops, tasks, shares, theta, work + w * apart, steps[w], begin, end)
 
+
+def _quick(dtype):
+    real = getattr(types, dtype)
+
+    @loop(
+        types.int64(types.int64[:, ::1], types.Array(real, 2, "C", readonly=True), real[:, ::1]), name=f"quick_{dtype}"
+    )
+    def quick(tables, samples, predictions):
+        """All tasks for one batch of samples, without anything to prepare; returns 1 if a sample is not finite.
+
+        tables: address, rows and columns of the ops, tasks, shares and step; address of theta, of the workspace;
+        place in the table of ops of the samples, of the predictions, each as row and column
+        """
+        ops, tasks = table_at(tables, 0), table_at(tables, 1)
+        shares, step = table_at(tables, 2), table_at(tables, 3)[0]
+        theta, work = tables[4, 0], tables[4, 1]
+        ops[tables[5, 0], tables[5, 1]] = address_of(samples)
+        ops[tables[6, 0], tables[6, 1]] = address_of(predictions)
+        step[BATCH_SIZE] = step[SAMPLES] = len(samples)
+        step[NOT_FINITE] = 0
+        _serially(ops, tasks, shares, theta, work, step, 0, 1)
+        return step[NOT_FINITE]
+
+    return quick
+
+
+quick = {dtype: _quick(dtype) for dtype in POINTERS}  # by dtype of the model and its samples
 
 _threads = None  # None: all that Numba was started with
 _parallel = threading.Lock()  # the workqueue layer aborts the process when two threads enter a parallel region

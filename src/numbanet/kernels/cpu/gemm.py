@@ -85,7 +85,8 @@ _correlate_high, _correlate_middle, _correlate_one = _correlate_rows(HIGH), _cor
 
 @scalar
 def correlate(x, dy, g, first, last, columns, depth):
-    """g[i - first, o] = sum_r x[r, i] dy[r, o] for columns i of x from first to last, over `depth` rows"""
+    """g[i - first, o] = sum_r x[r, i] dy[r, o] over `depth` rows, for i from first to last and whole panels of o"""
+    columns = -(-columns // PANEL) * PANEL
     within(x, depth, last)
     within(dy, depth, columns)
     within(g, last - first, columns)

@@ -139,6 +139,16 @@ if JIT:
         at = FIRST + OPERAND * k
         return op[at], op[at + 2], op[at + 3]
 
+    @scalar
+    def table_at(tables, k):
+        """The int64 table whose address, rows and columns row k holds"""
+        return carray(_int64_pointer(tables[k, 0]), (tables[k, 1], tables[k, 2]))
+
+    @scalar
+    def address_of(array):
+        """The address of an array's first element"""
+        return array.ctypes.data
+
     def read(dtype):
         """(source, index, like) -> a vector of like's dtype, and (source, index) -> an element, at an address"""
         return _vector_reader(dtype), _element_reader(dtype)
@@ -164,6 +174,13 @@ else:
     def place(op, k):
         at = FIRST + OPERAND * k
         return op[at], op[at + 2], op[at + 3]
+
+    def table_at(tables, k):
+        address, rows, columns = (int(field) for field in tables[k])
+        return np.frombuffer((ctypes.c_int64 * (rows * columns)).from_address(address), np.int64).reshape(rows, columns)
+
+    def address_of(array):
+        return array.ctypes.data
 
     def read(dtype):
         kind = np.dtype(dtype)

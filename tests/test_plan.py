@@ -9,7 +9,7 @@ from test_model import dag
 import numbanet as nn
 from numbanet.graph import padded
 from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
-from numbanet.plan import BLOCK, GRAIN, MODES, TILE, Buffer, Outside, Scratch
+from numbanet.plan import BLOCK, GRAIN, LEAST, MODES, TILE, Buffer, Outside, Scratch
 
 
 def mlp(metrics=("accuracy",), optimizer="adam"):
@@ -233,7 +233,7 @@ def test_tiles_fit_a_cache_and_threads_are_tried_for_large_steps_only():
     model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
     model.compile("sgd", "mse")
     kernel, _, second, _ = model.plan().phases[-1].chains
-    assert kernel.block == PANEL >= TILE // 512  # never less than a panel of the transpose
+    assert kernel.block == LEAST > TILE // 512
     assert second.block * padded(10) == TILE
-    assert not model._program("train", 1).pace.may_parallel
     assert model._program("train", 128).pace.may_parallel
+    assert not mlp()._program("train", 8).pace.may_parallel

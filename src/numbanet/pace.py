@@ -1,18 +1,19 @@
 """How many batches to run before looking up again, and on one thread or several: by what it took lately.
 
 Which is faster cannot be planned. With a free core two threads halve a step of 400 us; with a busy neighbour the same
-step takes 7 ms, because a parallel region waits for its slowest thread. Both give the same bits, so whichever was
-faster is taken, and the other is tried again now and then.
+step takes 7 ms, because workers wait for the slowest. Both give the same bits, so whichever was faster is taken, and
+the other is tried again now and then.
 """
 
 from __future__ import annotations
 
 SLICE = 0.1  # seconds of compiled work between two looks at Python: a signal waits no longer, the bar moves
-TRIALS = 3  # single batches by which a way of running is judged; the first may have to start threads
+TRIAL = 1e-3  # seconds of serial work of a trial: a call in parallel costs 10 to 60 us more, for threads that sleep
+TRIALS = 3  # by which a way of running is judged
+HOPELESS = 2  # times as long as on one thread: a second trial in parallel is the last then; the first starts threads
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
-# Multiply-adds from which several threads are tried, about 40 us of work: below that they never gain.
-PARALLEL_COST = 2_000_000
-APART = 8  # independent batches of a trial in parallel, or as many as threads: each thread needs some
+# Multiply-adds from which several threads are tried, about 10 us of work: below that they never gain.
+PARALLEL_COST = 500_000
 
 
 class Pace:
@@ -34,9 +35,13 @@ class Pace:
             return False, left
         for parallel in (False, True):
             if self._trials[parallel] < TRIALS:
-                return parallel, min(left, APART if self.independent else 1)
+                return parallel, min(left, self._enough_for_a_trial())
         parallel = self.faster
         return parallel, int(min(left, max(1, SLICE / max(self.seconds[parallel], 1e-9))))
+
+    def _enough_for_a_trial(self):
+        serial = self.seconds[False]
+        return 1 if serial is None else max(1, int(TRIAL / max(serial, 1e-9)))
 
     @property
     def faster(self):
@@ -50,6 +55,8 @@ class Pace:
             first = self._trials[parallel] == 0
             self.seconds[parallel] = each if first else min(each, self.seconds[parallel])
             self._trials[parallel] += 1
+            if parallel and not first and self.seconds[True] > HOPELESS * self.seconds[False]:
+                self._trials[parallel] = TRIALS
             return
         self.seconds[parallel] = each
         self._slices += 1

@@ -23,7 +23,8 @@ from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
 MODES = ("predict", "evaluate", "gradient", "train")
 BLOCK = 64  # rows of a batch that one worker takes through all layers: few, so that activations stay in cache
 GRAIN = 8  # blocks are a multiple of this many rows, the height of a tile
-TILE = 4096  # elements of a parameter's gradient in scratch memory: 16 KiB, half of a first-level cache
+TILE = 4096  # elements of a parameter's gradient in scratch memory: 16 KiB, half of a first-level cache,
+LEAST = 64  # but no fewer rows: all deltas of the batch are read for each tile
 
 
 @dataclass(eq=False)
@@ -294,7 +295,7 @@ class Builder:
 
 def tile_rows(parameter):
     """Rows of a parameter that one task updates: whole panels of its transpose."""
-    return max(PANEL, min(padded(parameter.rows), TILE // padded(parameter.width) // PANEL * PANEL))
+    return min(padded(parameter.rows), max(LEAST, TILE // padded(parameter.width) // PANEL * PANEL))
 
 
 def samples_of(name):

@@ -20,6 +20,7 @@ from numbanet.kernels.jit import BITS, scalar
 # Accumulators of a tile: rows x vectors. 16 registers hold 12 and what is multiplied, 32 registers 16 or more.
 HIGH, MIDDLE = (8, 4) if BITS == 512 else (6, 2)
 WIDE = 2
+DEEP = 128  # rows of a batch that a gradient takes at a time: each lies in a page of its own
 ROW_WIDE = 4  # vectors for one row: several sums under way, for each waits 4 cycles for the one before
 
 
@@ -64,18 +65,25 @@ def multiply(x, panels, bias, y, first, last, depth, least):
 
 def _correlate_rows(rows):
     @scalar
-    def loop(x, dy, g, first, last, start, columns, depth):
+    def loop(x, dy, g, first, last, start, columns, begin, end):
         width = lanes(dy)
         narrow = columns - columns % (WIDE * width)
-        for i in range(first, last, rows):
-            for o in range(0, narrow, WIDE * width):
-                sums = tile_zero(rows, WIDE, at(dy, 0, o))
-                sums = tile_product(sums, at(x, 0, i), 1, x.shape[1], at(dy, 0, o), PANEL, dy.shape[1], depth)
-                tile_store(sums, at(g, i - start, o), g.shape[1], width)
-            for o in range(narrow, columns, width):
-                sums = tile_zero(rows, 1, at(dy, 0, o))
-                sums = tile_product(sums, at(x, 0, i), 1, x.shape[1], at(dy, 0, o), PANEL, dy.shape[1], depth)
-                tile_store(sums, at(g, i - start, o), g.shape[1], width)
+        for o in range(0, narrow, WIDE * width):
+            for i in range(first, last, rows):
+                place = at(g, i - start, o)
+                sums = tile_load(rows, WIDE, place, g.shape[1], width) if begin else tile_zero(rows, WIDE, place)
+                sums = tile_product(
+                    sums, at(x, begin, i), 1, x.shape[1], at(dy, begin, o), PANEL, dy.shape[1], end - begin
+                )
+                tile_store(sums, place, g.shape[1], width)
+        for o in range(narrow, columns, width):
+            for i in range(first, last, rows):
+                place = at(g, i - start, o)
+                sums = tile_load(rows, 1, place, g.shape[1], width) if begin else tile_zero(rows, 1, place)
+                sums = tile_product(
+                    sums, at(x, begin, i), 1, x.shape[1], at(dy, begin, o), PANEL, dy.shape[1], end - begin
+                )
+                tile_store(sums, place, g.shape[1], width)
 
     return loop
 
@@ -92,6 +100,8 @@ def correlate(x, dy, g, first, last, columns, depth):
     within(g, last - first, columns)
     middle = first + (last - first) // HIGH * HIGH
     rest = middle + (last - middle) // MIDDLE * MIDDLE
-    _correlate_high(x, dy, g, first, middle, first, columns, depth)
-    _correlate_middle(x, dy, g, middle, rest, first, columns, depth)
-    _correlate_one(x, dy, g, rest, last, first, columns, depth)
+    for begin in range(0, max(depth, 1), DEEP):
+        end = min(depth, begin + DEEP)
+        _correlate_high(x, dy, g, first, middle, first, columns, begin, end)
+        _correlate_middle(x, dy, g, middle, rest, first, columns, begin, end)
+        _correlate_one(x, dy, g, rest, last, first, columns, begin, end)

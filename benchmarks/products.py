@@ -1,0 +1,93 @@
+"""Matrix products alone, as the kernels compute them in training: operands padded and in panels, one thread."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from numbanet import kernels
+from numbanet.graph import Parameter
+from numbanet.plan import BLOCK, Builder, Chain, Phase, Plan, planned, tile_rows
+from numbanet.program import Program
+
+# What the product is in training of 784-128-10 with batches of 32 and 128, and m, k, n; then squares.
+CASES = [
+    *(
+        case
+        for rows in (32, 128)
+        for case in [
+            ("forward", rows, 784, 128),
+            ("forward", rows, 128, 10),
+            ("delta", rows, 10, 128),
+            ("gradient", 784, rows, 128),
+            ("gradient", 128, rows, 10),
+        ]
+    ),
+    *(("cube", size, size, size) for size in (16, 32, 64, 128, 512, 1024)),
+]
+
+
+def factors(case, m, k, n, dtype):
+    """The factors (m, k) and (k, n) of a product as a step of training holds them.
+
+    forward and cube: x @ w; delta: dy @ w.T; gradient: x.T @ dy, the transposed ones being views.
+    """
+    generator = np.random.default_rng(2)
+    a = generator.standard_normal((k, m) if case == "gradient" else (m, k)).astype(dtype)
+    b = generator.standard_normal((n, k) if case == "delta" else (k, n)).astype(dtype)
+    return a.T if case == "gradient" else a, b.T if case == "delta" else b
+
+
+def program_of(case, m, k, n, dtype):
+    """A program of one op, and where its product appears: a Buffer (m, n)."""
+    rows = k if case == "gradient" else m
+    build = Builder(rows)
+    if case == "gradient":
+        a, b = build.buffer((m,), "x"), build.buffer((n,), "dy")
+        parameter = Parameter("kernel", (m, n), 0)
+        gradient, product = build.start_gradient(parameter), build.buffer((n,), "product", m)
+        op = planned("dense_backward_kernel", {"x": a, "dy": b, "dkernel": gradient, "inputs": m, "units": n})
+        chain, keep = (
+            Chain("product", [op], m, tile_rows(parameter)),
+            {"gradient": gradient, "kept": product, "width": n},
+        )
+        check = Chain("check", [op, planned("gradient_keep", keep)], m, tile_rows(parameter))
+    else:
+        a, product = build.buffer((k,), "x"), build.buffer((n,), "product")
+        b = Parameter("kernel", (k, n), 0)
+        op = planned("dense_forward", {"x": a, "kernel": b, "bias": None, "y": product, "inputs": k, "units": n})
+        chain = check = Chain("product", [op], None, BLOCK)
+    theta = b.size if isinstance(b, Parameter) else 0
+    plans = [
+        Plan("benchmark", rows, [Phase([c])], build.buffers, build.size, theta, build.scratch) for c in (chain, check)
+    ]
+    return plans, a, b, product
+
+
+def product(case, m, k, n, dtype):
+    """run(units), which multiplies the factors so many times in one call, once the product has been right."""
+    plans, a, b, found = program_of(case, m, k, n, dtype)
+    device = kernels.load("cpu")
+    theta = device.zeros(plans[0].theta, dtype)
+    left, right = factors(case, m, k, n, dtype)
+    wanted = left.astype(np.float64) @ right.astype(np.float64)
+    for plan in reversed(plans):
+        program = Program(plan, device, dtype, theta)
+        _fill(program, a, left.T if case == "gradient" else left)
+        if isinstance(b, Parameter):
+            b.pack(theta, right)
+        else:
+            _fill(program, b, right)
+        program.start(plan.batch_size * 2**40, plan.batch_size)
+        program.run(0, 1)
+        if plan is plans[1]:
+            worst = np.abs(program.read(found) - wanted).max() / np.abs(wanted).max()
+            if worst > (1e-5 if dtype == "float32" else 1e-13):
+                raise AssertionError(f"{case} {m} x {k} x {n} in {dtype} is off by {worst:.1e}")
+    return functools.partial(program.run, 0)
+
+
+def _fill(program, buffer, values):
+    rows = program.work[buffer.offset : buffer.offset + buffer.rows * buffer.stride]
+    rows.reshape(buffer.rows, buffer.stride)[:, : buffer.width] = values

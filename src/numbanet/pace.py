@@ -48,6 +48,11 @@ class Pace:
         """Is parallel the faster way, as far as is known?"""
         return self.seconds[True] is not None and self.seconds[True] < self.seconds[False]
 
+    @property
+    def _hopeless(self):
+        serial, parallel = self.seconds[False], self.seconds[True]
+        return serial is not None and parallel is not None and parallel > HOPELESS * serial
+
     def took(self, parallel, batches, seconds):
         """Learn what a slice took."""
         each = seconds / batches
@@ -55,8 +60,8 @@ class Pace:
             first = self._trials[parallel] == 0
             self.seconds[parallel] = each if first else min(each, self.seconds[parallel])
             self._trials[parallel] += 1
-            if parallel and not first and self.seconds[True] > HOPELESS * self.seconds[False]:
-                self._trials[parallel] = TRIALS
+            if parallel and not first and self._hopeless:
+                self._trials[True] = TRIALS
             return
         self.seconds[parallel] = each
         self._slices += 1

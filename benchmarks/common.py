@@ -15,7 +15,9 @@ import numpy as np
 import numbanet as nn
 from numbanet import kernels
 from numbanet.graph import Parameter
-from numbanet.plan import Builder, Chain, Outside, Plan, planned
+from numbanet.kernels import PANEL
+from numbanet.plan import Chain, Outside, Phase, Plan, Scratch
+from numbanet.planner import Builder, planned
 from numbanet.program import Program
 
 DTYPES = ["float32", "float64"]
@@ -78,9 +80,11 @@ ROWS = WIDTH = 256
 PASSES = 10  # of the op over all its rows in one call of the engine, so that calling does not show
 
 PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance")  # operands in theta
+SCRATCH = ("gradient", "total", "dkernel", "dbias")  # in a worker's memory, in panels
+PANELS = ("transposed_kernel", "transposed", "kept")  # in the workspace, in panels
 OUTSIDE = ("data", "order", "scores", "coefficients")
 VECTORS = ("bias", "dbias")  # operands of one row
-SIZES = {"inputs": WIDTH, "units": WIDTH, "width": WIDTH, "at": 0, "column": 1}
+SIZES = {"inputs": WIDTH, "units": WIDTH, "relu": 0, "columns": 0, "width": WIDTH, "at": 0, "column": 1}
 COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every optimiser
 
 
@@ -98,24 +102,32 @@ class Ops:
 def op_run(name, dtype):
     """A call that runs an op PASSES times over ROWS rows of WIDTH elements, on one thread; its results are checked."""
     entry = kernels.OPS[name]
-    build, operands, theta = Builder(ROWS), {}, 0
+    build, operands, theta, scratch = Builder(ROWS), {}, 0, 0
     for key in entry.operands:
         rows = 1 if key in VECTORS else ROWS
+        whole = Parameter(key, (rows, WIDTH), theta)
         if key in OUTSIDE:
             operands[key] = Outside(key)
         elif key in PARAMETERS:
-            operands[key] = Parameter(key, (rows, WIDTH), theta)
-            theta += operands[key].size
+            operands[key], theta = whole, theta + whole.size
+        elif key in SCRATCH:
+            operands[key] = Scratch(key, (PANEL,), whole.size // PANEL, scratch)
+            scratch += whole.size
+        elif key in PANELS:
+            operands[key] = build.buffer((PANEL,), key, whole.size // PANEL)
         else:
             operands[key] = build.buffer((WIDTH,), key, rows)
     columns = ("scores" in operands) + ("column" in entry.sizes)
-    extent = None if entry.axis == "batch" else max(operands[key].rows for key in entry.writes)
-    chain = Chain(name, [planned(name, operands | SIZES)] * PASSES, extent, ROWS)
-    plan = Plan("benchmark", ROWS, [[chain]], build.buffers, build.size, theta, columns=columns)
+    chain = Chain(name, [planned(name, operands | SIZES)] * PASSES, block=ROWS)
+    if entry.axis == "parameter":
+        rows = 1 if set(VECTORS) & set(operands) else ROWS
+        extent = rows * WIDTH // PANEL
+        chain = Chain(name, chain.ops, "parameter", extent, extent, rows)
+    plan = Plan("benchmark", ROWS, [Phase([chain])], build.buffers, build.size, theta, scratch, columns=columns)
     device = kernels.load("cpu")
     program = Program(plan, device, dtype, device.zeros(theta, dtype))
-    arrays = _fill(program, name, operands, dtype)
     program.start(ROWS, ROWS)
+    arrays = _fill(program, name, operands, dtype)
     program.run(0, 1)
     for key in entry.writes:
         array = arrays[key]
@@ -132,13 +144,16 @@ def _fill(program, name, operands, dtype):
     for key, operand in operands.items():
         if isinstance(operand, Outside):
             arrays[key] = program.scores if key == "scores" else values[key]
-            program.bind(key, arrays[key])
+            if key != "scores":  # bound already
+                program.bind(key, arrays[key])
             continue
         memory = program.theta if isinstance(operand, Parameter) else program.work
-        matrix = memory[operand.offset : operand.offset + operand.rows * operand.stride]
-        arrays[key] = matrix.reshape(operand.rows, operand.stride)[:, : operand.width]
+        offset, rows, stride = operand.operand
+        offset += program.plan.workspace if isinstance(operand, Scratch) else 0
+        width = PANEL if stride == PANEL else operand.width
+        arrays[key] = memory[offset : offset + rows * stride].reshape(rows, stride)[:, :width]
         if key not in entry.writes:
-            arrays[key][:] = values[key][: operand.rows]
+            arrays[key][:] = np.resize(values[key], arrays[key].shape)
     if "target" in arrays:  # one-hot, and right, so that every row scores
         output = arrays["x" if "x" in arrays else "y"]
         arrays["target"][:] = np.eye(WIDTH)[output.argmax(axis=1)]
@@ -156,6 +171,8 @@ def _values(generator, name, dtype):
         "dy": generator.standard_normal(shape),
         "gradient": generator.standard_normal(shape),
         "kernel": 0.1 * generator.standard_normal(shape),
+        "transposed_kernel": 0.1 * generator.standard_normal(shape),
+        "parameter": generator.standard_normal(shape),
         "bias": 0.1 * generator.standard_normal(shape),
         "target": np.zeros(shape),  # settled when the rest is known
         "data": labels if name == "gather_classes" else generator.standard_normal(shape).astype(dtype),

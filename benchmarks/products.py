@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
 from numbanet import kernels
 from numbanet.graph import Parameter
-from numbanet.plan import BLOCK, Builder, Chain, Phase, Plan, planned, tile_rows
+from numbanet.kernels import PANEL
+from numbanet.plan import Chain, Phase, Plan
+from numbanet.planner import Builder, parameter_chain, planned
 from numbanet.program import Program
 
 # What the product is in training of 784-128-10 with batches of 32 and 128, and m, k, n; then squares.
@@ -46,18 +49,16 @@ def program_of(case, m, k, n, dtype):
     if case == "gradient":
         a, b = build.buffer((m,), "x"), build.buffer((n,), "dy")
         parameter = Parameter("kernel", (m, n), 0)
-        gradient, product = build.start_gradient(parameter), build.buffer((n,), "product", m)
+        gradient, product = build.start_gradient(parameter), build.buffer((PANEL,), "product", parameter.operand[1])
         op = planned("dense_backward_kernel", {"x": a, "dy": b, "dkernel": gradient, "inputs": m, "units": n})
-        chain, keep = (
-            Chain("product", [op], m, tile_rows(parameter)),
-            {"gradient": gradient, "kept": product, "width": n},
-        )
-        check = Chain("check", [op, planned("gradient_keep", keep)], m, tile_rows(parameter))
+        keep = planned("gradient_keep", {"gradient": gradient, "kept": product})
+        chain, check = (parameter_chain("product", ops, parameter) for ops in ([op], [op, keep]))
+        product = replace(parameter, offset=product.offset)
     else:
         a, product = build.buffer((k,), "x"), build.buffer((n,), "product")
         b = Parameter("kernel", (k, n), 0)
         op = planned("dense_forward", {"x": a, "kernel": b, "bias": None, "y": product, "inputs": k, "units": n})
-        chain = check = Chain("product", [op], None, BLOCK)
+        chain = check = Chain("product", [op])
     theta = b.size if isinstance(b, Parameter) else 0
     plans = [
         Plan("benchmark", rows, [Phase([c])], build.buffers, build.size, theta, build.scratch) for c in (chain, check)
@@ -82,7 +83,8 @@ def product(case, m, k, n, dtype):
         program.start(plan.batch_size * 2**40, plan.batch_size)
         program.run(0, 1)
         if plan is plans[1]:
-            worst = np.abs(program.read(found) - wanted).max() / np.abs(wanted).max()
+            shown = found.unpack(program.work) if isinstance(found, Parameter) else program.read(found)
+            worst = np.abs(shown - wanted).max() / np.abs(wanted).max()
             if worst > (1e-5 if dtype == "float32" else 1e-13):
                 raise AssertionError(f"{case} {m} x {k} x {n} in {dtype} is off by {worst:.1e}")
     return functools.partial(program.run, 0)

@@ -13,12 +13,13 @@ import reference
 from numbanet import kernels
 from numbanet.graph import Parameter, padded
 from numbanet.kernels import OPS, PANEL
-from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, Scratch, planned
+from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, Scratch
+from numbanet.planner import planned
 from numbanet.program import Program
 
 THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance"}
-SCRATCH = {"gradient", "total", "dkernel", "dbias"}
-PANELS = {"transposed_kernel", "transposed"}  # in the workspace, laid out like parameters
+SCRATCH = {"gradient", "total", "dkernel", "dbias"}  # laid out like parameters, as are:
+PANELS = {"transposed_kernel", "transposed", "kept"}  # in the workspace
 OUTSIDE = {"data", "order", "scores", "coefficients"}
 INT64 = {("gather_classes", "data")}
 ANY_PADDING = {"y"}  # written, and its padding may be anything; that of softmax is zero all the same
@@ -34,13 +35,18 @@ class Bench:
         self.places, self.layouts, ends = {}, {}, {"theta": 16, "work": 16, "scratch": 0}
         for key, value in operands.items():
             self.places[key] = self._place(key, value, ends)
-        extent = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
-        if name == "transpose":
-            extent = len(operands["parameter"])
         batch = self.entry.axis == "batch"
-        block = PANEL if not any(key in SCRATCH for key in operands) else max(1, extent)
-        chain = Chain(name, [planned(name, self.places | sizes)], None if batch else extent, 3 if batch else block)
-        self.rows = extent if batch else len(operands.get("dy", operands.get("gradient", operands.get("parameter"))))
+        if batch:
+            self.rows = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
+            chain = Chain(name, [planned(name, self.places | sizes)], block=3)
+        else:
+            whole = next(key for key in ("parameter", "gradient", "dkernel", "dbias") if key in operands)
+            layout = self.layouts[whole]
+            self.rows = len(operands.get("dy", operands.get("gradient", operands.get("parameter"))))
+            extent = layout.size // PANEL
+            chain = Chain(name, [planned(name, self.places | sizes)], "parameter", extent, extent, layout.rows)
+            if name == "transpose":
+                chain.block = PANEL
         plan = Plan("train", self.rows, [Phase([chain])], [], ends["work"] + 16, ends["theta"] + 16, ends["scratch"])
         device = kernels.load("cpu")
         self.theta = device.zeros(plan.theta, dtype)
@@ -70,24 +76,25 @@ class Bench:
         space = "theta" if key in THETA else "scratch" if key in SCRATCH else "work"
         rows, width = value.shape
         start = ends[space]
-        if key in THETA | PANELS:
-            layout = Parameter(key, value.shape, start)
-            place = layout if key in THETA else Buffer(key, (PANEL,), layout.size // PANEL, start)
-            self.layouts[key] = layout
-        else:
-            place = (Scratch if key in SCRATCH else Buffer)(key, (width,), rows, start)
-        ends[space] += place.rows * max(getattr(place, "stride", 0), padded(width)) + 32  # a gap between operands
+        if key in THETA | PANELS | SCRATCH:
+            layout = place = self.layouts[key] = Parameter(key, value.shape, start)
+            if key not in THETA:
+                place = (Scratch if key in SCRATCH else Buffer)(key, (PANEL,), layout.size // PANEL, start)
+            ends[space] += layout.size + 32  # a gap between operands
+            return place
+        place = Buffer(key, (width,), rows, start)
+        ends[space] += place.rows * place.stride + 32
         return place
 
     def _matrix(self, key):
         """An operand's rows with their padding, a copy, and how to put them back."""
         place = self.places[key]
         memory = self.theta if isinstance(place, Parameter) else self.program.work
+        start = place.offset + (self.program.plan.workspace if isinstance(place, Scratch) else 0)
         if key in self.layouts:
             layout = self.layouts[key]
-            whole = Parameter(key, (layout.rows, padded(layout.width)), layout.offset)
+            whole = Parameter(key, (layout.rows, padded(layout.width)), start)
             return whole.unpack(memory), lambda values: whole.pack(memory, values)
-        start = place.offset + (self.program.plan.workspace if isinstance(place, Scratch) else 0)
         rows = memory[start : start + place.rows * place.stride].reshape(place.rows, place.stride)
         return rows.copy(), lambda values: rows.__setitem__(slice(None), values)
 

@@ -19,12 +19,12 @@ def scatter_rows(x, width):
     return {"data": x}
 
 
-def dense_forward(x, kernel, bias, inputs, units, relu):
+def dense_forward(x, kernel, bias, inputs, units, relu, columns):
     y = np.einsum("ri,io->ro", x, kernel) + (0 if bias is None else bias[0])
     return {"y": np.where(y > 0, y, 0) if relu else y}
 
 
-def dense_backward_input(dy, transposed_kernel, inputs, units):
+def dense_backward_input(dy, transposed_kernel, inputs, units, columns):
     return {"dx": np.einsum("ro,oi->ri", dy, transposed_kernel)}
 
 
@@ -143,17 +143,17 @@ def _scored(outputs, scores, column, values):
     return outputs | {"scores": scores}
 
 
-def sgd_update(gradient, coefficients, parameter, rows):
+def sgd_update(gradient, coefficients, parameter):
     return {"parameter": parameter - coefficients[0, 0] * gradient}
 
 
-def momentum_update(gradient, coefficients, parameter, velocity, rows):
+def momentum_update(gradient, coefficients, parameter, velocity):
     rate, momentum, p, q = coefficients[0, :4]
     velocity = momentum * velocity - rate * gradient
     return {"parameter": parameter + p * velocity - q * gradient, "velocity": velocity}
 
 
-def adam_update(gradient, coefficients, parameter, mean, variance, rows):
+def adam_update(gradient, coefficients, parameter, mean, variance):
     rate, p, q, c, epsilon = coefficients[0, :5]
     mean = (1 - p) * mean + p * gradient
     variance = (1 - q) * variance + q * gradient**2
@@ -161,11 +161,11 @@ def adam_update(gradient, coefficients, parameter, mean, variance, rows):
     return {"parameter": parameter, "mean": mean, "variance": variance}
 
 
-def gradient_add(gradient, total, width):
+def gradient_add(gradient, total):
     return {"total": total + gradient}
 
 
-def gradient_keep(gradient, width):
+def gradient_keep(gradient):
     return {"kept": gradient}
 
 

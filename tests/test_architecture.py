@@ -28,6 +28,7 @@ ORDER = [
     ["layers", "losses", "metrics", "optimizers"],
     ["graph"],
     ["plan"],
+    ["planner"],
     ["pace"],
     ["program"],
     ["training", "summary"],
@@ -72,7 +73,7 @@ def test_imports_point_down(path):
 
 def test_layers_and_plans_know_no_kernels():
     for path in SOURCES:
-        if words(path) in ("layers", "losses", "metrics", "optimizers", "graph", "plan"):
+        if words(path) in ("layers", "losses", "metrics", "optimizers", "graph", "plan", "planner"):
             for name in imports(path):
                 assert not re.match(r"numbanet\.kernels\.(cpu|cuda|jit|scalar)", name), f"{path} imports {name}"
 

@@ -23,7 +23,7 @@ def pick(everything, name):
 
 
 def sizes(name, inputs, units, relu=0):
-    known = {"inputs": inputs, "units": units, "relu": relu}
+    known = {"inputs": inputs, "units": units, "relu": relu, "columns": 0}
     return {key: size for key, size in known.items() if key in checks.OPS[name].sizes}
 
 

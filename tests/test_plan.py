@@ -9,7 +9,8 @@ from test_model import dag
 import numbanet as nn
 from numbanet.graph import padded
 from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
-from numbanet.plan import BLOCK, GRAIN, LEAST, MODES, TILE, Buffer, Outside, Scratch
+from numbanet.plan import GRAIN, PAIR, TILE, Buffer, Outside, Scratch
+from numbanet.planner import MODES
 
 
 def mlp(metrics=("accuracy",), optimizer="adam"):
@@ -108,21 +109,49 @@ def test_parameters_and_slots_tile_theta():
 def test_tasks_cover_each_axis_once(batch_size, workers):
     plan = mlp().plan("train", batch_size)
     tasks, shares = plan.tasks(workers)
-    assert shares[:, 0].tolist() == [True, False, False]
+    assert shares[:, 0].tolist() == [phase.once for phase in plan.phases]
+    assert shares[0, 0]
     assert shares[0, 1] == 0
     assert shares[-1, -1] == len(tasks)
     assert (np.diff(shares[:, 1:]) >= 0).all()
     assert shares[1:, 1].tolist() == shares[:-1, -1].tolist()
     begin = 0
     for chain in [chain for phase in plan.phases for chain in phase.chains]:
-        own = [task for task in tasks if task[0] == begin]
+        own = sorted(task.tolist() for task in tasks if task[0] == begin)
         rows = [row for task in own for row in range(task[2], task[3])]
         assert rows == list(range(batch_size if chain.extent is None else chain.extent))
         assert all(task[1] == begin + len(chain.ops) for task in own)
-        assert all(task[4] == (chain.extent is None) for task in own)
-        assert all(task[3] - task[2] <= (BLOCK if chain.extent is None else chain.block) for task in own)
-        assert all(task[2] % (GRAIN if chain.extent is None else PANEL) == 0 for task in own)
+        assert all(task[4] == (chain.axis == "batch") for task in own)
+        assert all(task[3] - task[2] <= chain.block for task in own)
+        if chain.axis == "parameter":  # whole panels, or parts that begin at squares of the transpose
+            assert all(task[2] % chain.rows % PANEL == 0 for task in own)
+            assert all(task[3] % chain.rows == 0 or (task[3] - task[2]) % PANEL == 0 for task in own)
+        else:
+            assert all(task[2] % (GRAIN if chain.axis == "batch" else PAIR) == 0 for task in own)
         begin += len(chain.ops)
+
+
+def test_large_kernels_are_multiplied_by_columns():
+    """784-512-10, 32 rows: the first product is split among workers by columns, and each updates what it multiplies."""
+    model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
+    model.compile("sgd", "mse")
+    plan = model.plan("train", 32)
+    assert [[chain.axis for chain in phase.chains] for phase in plan.phases[1:]] == [
+        ["batch"],
+        ["columns"],
+        ["batch"],
+        ["parameter"] * 4,
+    ]
+    assert plan.phases[2].chains[0].extent == 512 // PANEL
+    tasks, shares = plan.tasks(2)
+    columns, parameters = shares[2], shares[4]
+    assert tasks[columns[1]][2:4].tolist() == [0, 16]
+    assert tasks[columns[2]][2:4].tolist() == [16, 32]
+    updated = [tasks[a:b] for a, b in itertools.pairwise(parameters[1:])]
+    rows = [some[some[:, 0] == updated[0][0, 0]] for some in updated]
+    assert abs(rows[0][-1, 3] - 16 * 784) <= TILE
+    assert rows[0][-1, 3] == rows[1][0, 2]
+    assert len(model.plan("predict", 32).phases) == 1
 
 
 def test_workers_get_equal_shares():
@@ -133,8 +162,9 @@ def test_workers_get_equal_shares():
     for workers in (2, 3, 4):
         tasks, shares = plan.tasks(workers)
         for share in shares[1:]:
+            longest = max(task[1] - task[0] for task in tasks[share[1] : share[-1]])
             work = [
-                sum((task[3] - task[2]) * plan.ops[task[0]].sizes.get("units", 1) for task in tasks[a:b])
+                sum((task[3] - task[2]) * 1.0 for task in tasks[a:b] if task[1] - task[0] == longest)
                 for a, b in itertools.pairwise(share[1:])
             ]
             assert max(work) <= 1.15 * sum(work) / workers
@@ -181,15 +211,15 @@ def test_a_shared_layers_gradient_is_added():
     a, b, dense = nn.Input(4), nn.Input(4), nn.Dense(5)
     model = nn.Model([a, b], nn.Add()([dense(a), dense(b)]))
     model.compile("sgd", "mse")
-    (kernel, bias) = model.plan("train").phases[1].chains
+    (kernel, bias) = model.plan("train").phases[-1].chains
     assert [op.name for op in kernel.ops] == [
         "dense_backward_kernel",
         "dense_backward_kernel",
         "gradient_add",
         "sgd_update",
     ]
-    assert kernel.extent == 4
-    assert bias.extent == 1
+    assert (kernel.extent, kernel.rows) == (4, 4)
+    assert (bias.extent, bias.rows) == (1, 1)
 
 
 def test_only_a_last_activation_is_fused():
@@ -232,8 +262,7 @@ def test_given_names_are_left_alone():
 def test_tiles_fit_a_cache_and_threads_are_tried_for_large_steps_only():
     model = nn.Sequential([nn.Input(784), nn.Dense(512, "relu"), nn.Dense(10)], seed=0)
     model.compile("sgd", "mse")
-    kernel, _, second, _ = model.plan().phases[-1].chains
-    assert kernel.block == LEAST > TILE // 512
-    assert second.block * padded(10) == TILE
+    plan = model.plan()
+    assert plan.scratch * 4 <= 2**15 / 2
     assert model._program("train", 128).pace.may_parallel
     assert not mlp()._program("train", 8).pace.may_parallel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def gradients(model, data):
     run_epoch(program, data, np.arange(data.samples), data.samples)
     buffers = program.plan.gradients
     return {
-        parameter.name: program.read(buffers[parameter.name]).reshape(parameter.shape)
+        parameter.name: replace(parameter, offset=buffers[parameter.name].offset).unpack(program.work)
         if parameter.name in buffers
         else np.zeros(parameter.shape)
         for parameter in model.graph.parameters

@@ -15,7 +15,7 @@ from numbanet import kernels, losses, metrics, optimizers, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
-from numbanet.plan import MODES, build_plan, samples_of
+from numbanet.planner import MODES, build_plan, samples_of
 from numbanet.program import Program, Quick, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 

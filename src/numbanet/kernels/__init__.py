@@ -6,7 +6,8 @@ An op is one row of a program's op table::
 
 and a kernel is a loop with one signature for all ops, `(op, theta, work, step, first, last)`: the op's row, the
 parameters, the workspace, the step record below, and the part of the op's axis that this call computes. The axis of a
-"batch" op is the rows of the batch, the axis of a "parameter" op the rows of the parameter it writes.
+"batch" op is the rows of the batch, the axis of a "parameter" op the rows of the panels of the parameter it writes.
+Products may also be told to compute panels of columns for the whole batch (their size `columns` is 1 then).
 
 Memory. Rows of activations are padded to whole vectors. A parameter (rows x width) lies in panels of 16 columns, each
 as deep as the parameter has rows, so that a product reads it from end to end; `transposed_kernel` is a copy of the
@@ -85,10 +86,10 @@ OPS = {
         # dense
         _entry(
             "dense_forward",
-            "x kernel bias -> y | inputs units relu",
+            "x kernel bias -> y | inputs units relu columns",
             ["dense_backward_input", "dense_backward_kernel", "dense_backward_bias"],
         ),
-        _entry("dense_backward_input", "dy transposed_kernel -> dx | inputs units"),
+        _entry("dense_backward_input", "dy transposed_kernel -> dx | inputs units columns"),
         _entry("dense_backward_kernel", "x dy -> dkernel | inputs units", axis="parameter"),
         _entry("dense_backward_bias", "dy -> dbias | units", axis="parameter"),
         # pointwise
@@ -111,12 +112,12 @@ OPS = {
         _entry("mean_squared_error", "y target -> scores | width column"),
         _entry("mean_absolute_error", "y target -> scores | width column"),
         # update
-        _entry("sgd_update", "gradient coefficients -> parameter | rows", axis="parameter"),
-        _entry("momentum_update", "gradient coefficients -> parameter velocity | rows", axis="parameter"),
-        _entry("adam_update", "gradient coefficients -> parameter mean variance | rows", axis="parameter"),
+        _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
+        _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
+        _entry("adam_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
         # parameters and their gradients beside the update
-        _entry("gradient_add", "gradient -> total | width", axis="parameter"),
-        _entry("gradient_keep", "gradient -> kept | width", axis="parameter"),
+        _entry("gradient_add", "gradient -> total", axis="parameter"),
+        _entry("gradient_keep", "gradient -> kept", axis="parameter"),
         _entry("transpose", "parameter -> transposed | inputs units", axis="parameter"),
     )
 }

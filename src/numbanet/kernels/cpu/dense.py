@@ -22,34 +22,42 @@ from numbanet.kernels.jit import kernel
 @kernel
 def dense_forward(op, theta, work, step, first, last):
     """y[r, o] = bias[o] + sum_i x[r, i] kernel[i, o], not below 0 if relu; a layer without bias has one of no rows"""
-    inputs, relu = op[1], op[3]
+    inputs, units, relu, columns = op[1], op[2], op[3], op[4]
     x, kernel, bias, y = matrix(work, op, 0), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
-    multiply(x, kernel, bias, y, first, last, inputs, y.dtype.type(0.0 if relu else -np.inf))
+    least = y.dtype.type(0.0 if relu else -np.inf)
+    if columns:
+        multiply(x, kernel, bias, y, (0, step[ROWS]), (first, last), inputs, least)
+    else:
+        multiply(x, kernel, bias, y, (first, last), (0, -(-units // PANEL)), inputs, least)
 
 
 @kernel
 def dense_backward_input(op, theta, work, step, first, last):
     """dx[r, i] = sum_o dy[r, o] kernel[i, o]"""
-    units = op[2]
+    inputs, units, columns = op[1], op[2], op[3]
     dy, transposed, dx = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
-    multiply(dy, transposed, nothing(work), dx, first, last, units, dx.dtype.type(-np.inf))
+    bias, least = nothing(work), dx.dtype.type(-np.inf)
+    if columns:
+        multiply(dy, transposed, bias, dx, (0, step[ROWS]), (first, last), units, least)
+    else:
+        multiply(dy, transposed, bias, dx, (first, last), (0, -(-inputs // PANEL)), units, least)
 
 
 @kernel
 def dense_backward_kernel(op, theta, work, step, first, last):
-    """dkernel[i, o] = sum_r x[r, i] dy[r, o], for rows i of the kernel from first to last"""
-    units = op[2]
+    """dkernel[i, o] = sum_r x[r, i] dy[r, o], for rows of the kernel's panels from first to last"""
+    inputs = op[1]
     x, dy, dkernel = matrix(work, op, 0), matrix(work, op, 1), scratch(work, op, 2, step)
-    correlate(x, dy, dkernel, first, last, units, step[ROWS])
+    correlate(x, dy, dkernel, first, last, inputs, step[ROWS])
 
 
 @kernel
 def dense_backward_bias(op, theta, work, step, first, last):
-    """dbias[o] = sum_r dy[r, o]"""
-    units = op[1]
+    """dbias[o] = sum_r dy[r, o], for panels from first to last"""
     dy, dbias = matrix(work, op, 0), scratch(work, op, 1, step)
-    for o in range(0, -(-units // PANEL) * PANEL, lanes(dy)):
-        total = splat(dy, 0.0)
-        for r in range(step[ROWS]):
-            total += load(dy, r, o)
-        store(dbias, 0, o, total)
+    for panel in range(first, last):
+        for j in range(0, PANEL, lanes(dy)):
+            total = splat(dy, 0.0)
+            for r in range(step[ROWS]):
+                total += load(dy, r, panel * PANEL + j)
+            store(dbias, panel - first, j, total)

@@ -1,12 +1,12 @@
 """Matrix products, cut into register tiles. B rows (r), I inputs (i), O columns (o); panels as in numbanet.kernels.
 
 multiply    y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least)
-correlate   g[i, o] = sum_r x[r, i] dy[r, o]
+correlate   g[i, o] = sum_r x[r, i] dy[r, o], g in panels
 
-A tile is 8 rows x 2 vectors, its remainders 4 and 1 rows high and 1 vector wide; one row alone takes 4 vectors at a
-time. Each sum runs over the whole depth in order, whatever the tile: results do not depend on how rows were cut.
-Columns are the outer loop: a panel of the largest layers (128 KiB) then stays in the second-level cache while all rows
-pass by. Measured: 98% of the peak rate of a core.
+A tile is 8 rows x 2 vectors, or 16 x 1 where a vector is a whole panel of g; its remainders are 4 and 1 rows high and
+1 vector wide; one row alone takes 4 vectors at a time. Each sum runs over the whole depth in order, whatever the tile:
+results do not depend on how rows and columns were cut. Columns are the outer loop: a panel of the largest layers
+(128 KiB) then stays in the second-level cache while all rows pass by. Measured: 98% of the peak rate of a core.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ from __future__ import annotations
 from numbanet.kernels import PANEL
 from numbanet.kernels.cpu.memory import within
 from numbanet.kernels.cpu.simd import at, lanes
-from numbanet.kernels.cpu.tile import tile_floor, tile_load, tile_product, tile_store, tile_zero
+from numbanet.kernels.cpu.tile import (
+    panel_load,
+    panel_rows,
+    panel_width,
+    panel_zero,
+    tile_floor,
+    tile_load,
+    tile_product,
+    tile_store,
+    tile_zero,
+)
 from numbanet.kernels.jit import BITS, scalar
 
-# Accumulators of a tile: rows x vectors. 16 registers hold 12 and what is multiplied, 32 registers 16 or more.
-HIGH, MIDDLE = (8, 4) if BITS == 512 else (6, 2)
+# Accumulators of a tile: 16 registers hold 12 and what is multiplied, 32 registers 16 or more.
+HIGH, MIDDLE = (8, 4) if BITS == 512 else (6, 2)  # rows of a product's tiles, WIDE vectors wide
+SUMS = (16, 4, 1) if BITS == 512 else (12, 4, 1)  # accumulators of a gradient's tiles
 WIDE = 2
 DEEP = 128  # rows of a batch that a gradient takes at a time: each lies in a page of its own
 ROW_WIDE = 4  # vectors for one row: several sums under way, for each waits 4 cycles for the one before
@@ -26,17 +37,17 @@ ROW_WIDE = 4  # vectors for one row: several sums under way, for each waits 4 cy
 
 def _multiply_rows(rows, vectors):
     @scalar
-    def loop(x, panels, bias, y, first, last, depth, least):
-        width, columns = lanes(y), panels.shape[0] // depth * PANEL
-        apart = depth * PANEL  # from panel to panel
-        narrow = columns - columns % (vectors * width)
-        for o in range(0, narrow, vectors * width):
+    def loop(x, panels, bias, y, first, last, columns, depth, least):
+        width, apart = lanes(y), depth * PANEL  # from panel to panel
+        begin, end = columns[0] * PANEL, columns[1] * PANEL
+        narrow = end - (end - begin) % (vectors * width)
+        for o in range(begin, narrow, vectors * width):
             panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
             for r in range(first, last, rows):
                 sums = tile_load(rows, vectors, start, 0, width) if bias.shape[0] else tile_zero(rows, vectors, start)
                 sums = tile_product(sums, at(x, r, 0), x.shape[1], 1, panel, apart, PANEL, depth)
                 tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], width)
-        for o in range(narrow, columns, width):
+        for o in range(narrow, end, width):
             panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
             for r in range(first, last, rows):
                 sums = tile_load(rows, 1, start, 0, width) if bias.shape[0] else tile_zero(rows, 1, start)
@@ -52,56 +63,52 @@ _multiply_one = _multiply_rows(1, ROW_WIDE)
 
 
 @scalar
-def multiply(x, panels, bias, y, first, last, depth, least):
-    """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows r from first to last; perhaps without bias"""
+def multiply(x, panels, bias, y, rows, columns, depth, least):
+    """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows and panels (from, to); perhaps no bias"""
+    first, last = rows
     within(x, last, depth)
-    within(y, last, panels.shape[0] // depth * PANEL)
+    within(y, last, columns[1] * PANEL)
+    within(panels, columns[1] * depth, PANEL)
     middle = first + (last - first) // HIGH * HIGH
     rest = middle + (last - middle) // MIDDLE * MIDDLE
-    _multiply_high(x, panels, bias, y, first, middle, depth, least)
-    _multiply_middle(x, panels, bias, y, middle, rest, depth, least)
-    _multiply_one(x, panels, bias, y, rest, last, depth, least)
+    _multiply_high(x, panels, bias, y, first, middle, columns, depth, least)
+    _multiply_middle(x, panels, bias, y, middle, rest, columns, depth, least)
+    _multiply_one(x, panels, bias, y, rest, last, columns, depth, least)
 
 
-def _correlate_rows(rows):
+def _correlate_tiles(sums_at_once):
     @scalar
-    def loop(x, dy, g, first, last, start, columns, begin, end):
-        width = lanes(dy)
-        narrow = columns - columns % (WIDE * width)
-        for o in range(0, narrow, WIDE * width):
-            for i in range(first, last, rows):
-                place = at(g, i - start, o)
-                sums = tile_load(rows, WIDE, place, g.shape[1], width) if begin else tile_zero(rows, WIDE, place)
-                sums = tile_product(
-                    sums, at(x, begin, i), 1, x.shape[1], at(dy, begin, o), PANEL, dy.shape[1], end - begin
-                )
-                tile_store(sums, place, g.shape[1], width)
-        for o in range(narrow, columns, width):
-            for i in range(first, last, rows):
-                place = at(g, i - start, o)
-                sums = tile_load(rows, 1, place, g.shape[1], width) if begin else tile_zero(rows, 1, place)
-                sums = tile_product(
-                    sums, at(x, begin, i), 1, x.shape[1], at(dy, begin, o), PANEL, dy.shape[1], end - begin
-                )
-                tile_store(sums, place, g.shape[1], width)
+    def loop(x, dy, g, first, last, part, depth):
+        (i_first, g_first, o), (r_first, r_last) = part, depth
+        rows, width = panel_rows(g, sums_at_once), panel_width(g)
+        for i in range(first, last, rows):
+            for j in range(0, PANEL, width):
+                place, a, b = at(g, g_first + i - i_first, j), at(x, r_first, i), at(dy, r_first, o + j)
+                sums = panel_load(sums_at_once, place) if r_first else panel_zero(sums_at_once, place)
+                sums = tile_product(sums, a, 1, x.shape[1], b, PANEL, dy.shape[1], r_last - r_first)
+                tile_store(sums, place, PANEL, lanes(g))
 
     return loop
 
 
-_correlate_high, _correlate_middle, _correlate_one = _correlate_rows(HIGH), _correlate_rows(MIDDLE), _correlate_rows(1)
+_correlate_high, _correlate_middle, _correlate_one = map(_correlate_tiles, SUMS)
 
 
 @scalar
-def correlate(x, dy, g, first, last, columns, depth):
-    """g[i - first, o] = sum_r x[r, i] dy[r, o] over `depth` rows, for i from first to last and whole panels of o"""
-    columns = -(-columns // PANEL) * PANEL
-    within(x, depth, last)
-    within(dy, depth, columns)
-    within(g, last - first, columns)
-    middle = first + (last - first) // HIGH * HIGH
-    rest = middle + (last - middle) // MIDDLE * MIDDLE
-    for begin in range(0, max(depth, 1), DEEP):
-        end = min(depth, begin + DEEP)
-        _correlate_high(x, dy, g, first, middle, first, columns, begin, end)
-        _correlate_middle(x, dy, g, middle, rest, first, columns, begin, end)
-        _correlate_one(x, dy, g, rest, last, first, columns, begin, end)
+def correlate(x, dy, g, first, last, inputs, depth):
+    """g[i, o] = sum_r x[r, i] dy[r, o] over `depth` rows, for rows of panels from first to last; g's row 0 is first"""
+    within(x, depth, inputs)
+    within(g, last - first, PANEL)
+    high, middle, done = panel_rows(g, SUMS[0]), panel_rows(g, SUMS[1]), 0
+    while first + done < last:
+        panel, begin = (first + done) // inputs, (first + done) % inputs
+        end = min(inputs, begin + last - first - done)
+        within(dy, depth, (panel + 1) * PANEL)
+        to_middle = begin + (end - begin) // high * high
+        to_one = to_middle + (end - to_middle) // middle * middle
+        for r in range(0, max(depth, 1), DEEP):
+            part, rows = (begin, done, panel * PANEL), (r, min(depth, r + DEEP))
+            _correlate_high(x, dy, g, begin, to_middle, part, rows)
+            _correlate_middle(x, dy, g, to_middle, to_one, part, rows)
+            _correlate_one(x, dy, g, to_one, end, part, rows)
+        done += end - begin

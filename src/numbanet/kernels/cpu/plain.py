@@ -17,6 +17,12 @@ def lanes_of(real):
     return BITS // (64 if str(real) == "float64" else 32)
 
 
+def panel_shape(sums, lanes):
+    """(rows, vectors) of a tile of so many accumulators on a panel: one vector wide if that is the panel, else two."""
+    vectors = 1 if lanes == PANEL else 2
+    return max(1, sums // vectors), vectors
+
+
 def lanes(array):
     """Elements of a vector of the array's dtype."""
     return lanes_of(array.dtype)
@@ -128,3 +134,23 @@ def transpose(source, source_step, rows, target, target_step, columns):
     for c in range(min(columns, lanes)):
         for r in range(lanes):
             target[c * target_step + r] = source[r * source_step + c] if r < rows else 0
+
+
+def panel_rows(array, sums):
+    """Rows of a tile of so many accumulators on a panel of the array's dtype."""
+    return panel_shape(sums, lanes(array))[0]
+
+
+def panel_width(array):
+    """Columns of such a tile."""
+    return panel_shape(1, lanes(array))[1] * lanes(array)
+
+
+def panel_zero(sums, pointer):
+    """A tile of zeros on a panel."""
+    return tile_zero(*panel_shape(sums, lanes_of(pointer.dtype)), pointer)
+
+
+def panel_load(sums, pointer):
+    """The tile of a panel at a pointer."""
+    return tile_load(*panel_shape(sums, lanes_of(pointer.dtype)), pointer, PANEL, lanes_of(pointer.dtype))

@@ -14,9 +14,10 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from numbanet.kernels import PANEL
+from numbanet.kernels.cpu.plain import lanes_of, panel_shape
 from numbanet.kernels.cpu.simd import INT32, INT64, Vector, constant, multiply_add, read, spread, write
 from numbanet.kernels.jit import JIT
 
@@ -86,6 +87,33 @@ def _tile_load(typingctx, rows, vectors, pointer, row_step, vector_step):
         return _packed(builder, tile, values)
 
     return tile(rows, vectors, pointer, types.intp, types.intp), codegen
+
+
+def _panel_tile(sums, pointer):
+    vector = Vector(pointer.dtype)
+    return Tile(vector, *panel_shape(sums.literal_value, vector.lanes))
+
+
+@intrinsic(prefer_literal=True)
+def _panel_zero(typingctx, sums, pointer):
+    tile = _panel_tile(sums, pointer)
+
+    def codegen(context, builder, signature, arguments):
+        return ir.Constant(ir.ArrayType(tile.vector.llvm, len(tile.places)), None)
+
+    return tile(sums, pointer), codegen
+
+
+@intrinsic(prefer_literal=True)
+def _panel_load(typingctx, sums, pointer):
+    tile = _panel_tile(sums, pointer)
+
+    def codegen(context, builder, signature, arguments):
+        steps = ir.Constant(INT64, PANEL), ir.Constant(INT64, tile.vector.lanes)
+        values = [read(builder, _place(builder, arguments[1], *steps, place), tile.vector) for place in tile.places]
+        return _packed(builder, tile, values)
+
+    return tile(sums, pointer), codegen
 
 
 @intrinsic
@@ -204,8 +232,47 @@ def _transpose(typingctx, source, source_step, rows, target, target_step, column
 if JIT:
     tile_zero, tile_load, tile_store = _tile_zero, _tile_load, _tile_store
     tile_floor, tile_product, transpose = _tile_floor, _tile_product, _transpose
+    panel_zero, panel_load = _panel_zero, _panel_load
+
+    def panel_rows(array, sums):
+        """Rows of a tile of so many accumulators on a panel of the array's dtype."""
+
+    def panel_width(array):
+        """Columns of such a tile."""
+
+    @overload(panel_rows, prefer_literal=True)
+    def _panel_rows(array, sums):
+        rows, _ = panel_shape(sums.literal_value, lanes_of(array.dtype))
+        return lambda array, sums: rows
+
+    @overload(panel_width)
+    def _panel_width(array):
+        width = panel_shape(1, lanes_of(array.dtype))[1] * lanes_of(array.dtype)
+        return lambda array: width
 
 else:
-    from numbanet.kernels.cpu.plain import tile_floor, tile_load, tile_product, tile_store, tile_zero, transpose
+    from numbanet.kernels.cpu.plain import (
+        panel_load,
+        panel_rows,
+        panel_width,
+        panel_zero,
+        tile_floor,
+        tile_load,
+        tile_product,
+        tile_store,
+        tile_zero,
+        transpose,
+    )
 
-__all__ = ["tile_floor", "tile_load", "tile_product", "tile_store", "tile_zero", "transpose"]
+__all__ = [
+    "panel_load",
+    "panel_rows",
+    "panel_width",
+    "panel_zero",
+    "tile_floor",
+    "tile_load",
+    "tile_product",
+    "tile_store",
+    "tile_zero",
+    "transpose",
+]

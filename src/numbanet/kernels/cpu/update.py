@@ -1,6 +1,6 @@
-"""Optimisers, and what else is done to parameters and their gradients, on a range of rows of a parameter.
+"""Optimisers, and what else is done to parameters and their gradients, on a range of rows of a parameter's panels.
 
-w the parameter, in panels; g its gradient, in scratch memory, of the rows under way only; elementwise.
+w the parameter; g its gradient, in scratch memory, of the rows under way only; elementwise.
 
 The coefficients of the step under way are row `step[BATCH]` of a float64 table which the optimiser's description
 computes for all steps of an epoch at once; schedules and bias corrections therefore cost nothing here.
@@ -26,14 +26,11 @@ from numbanet.kernels.scalar import sqrt
 @kernel
 def sgd_update(op, theta, work, step, first, last):
     """w -= a g; coefficients: a"""
-    rows = op[1]
     g, coefficients, w = scratch(work, op, 0, step), outside_float64(op, 1), matrix(theta, op, 2)
     a = splat(w, coefficients[step[BATCH], 0])
-    for panel in range(w.shape[0] // rows):
-        for i in range(first, last):
-            at_row = panel * rows + i
-            for j in range(0, PANEL, lanes(w)):
-                store(w, at_row, j, load(w, at_row, j) - a * load(g, i - first, panel * PANEL + j))
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(w)):
+            store(w, i, j, load(w, i, j) - a * load(g, i - first, j))
 
 
 @kernel
@@ -42,19 +39,16 @@ def momentum_update(op, theta, work, step, first, last):
 
     p = 1, q = 0: classical momentum (Polyak, 1964). p = u, q = a: Nesterov's (Sutskever et al., 2013).
     """
-    rows = op[1]
     g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
     w, velocity = matrix(theta, op, 2), matrix(theta, op, 3)
     now = coefficients[step[BATCH]]
     a, u, p, q = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3])
-    for panel in range(w.shape[0] // rows):
-        for i in range(first, last):
-            at_row = panel * rows + i
-            for j in range(0, PANEL, lanes(w)):
-                gradient = load(g, i - first, panel * PANEL + j)
-                v = u * load(velocity, at_row, j) - a * gradient
-                store(velocity, at_row, j, v)
-                store(w, at_row, j, load(w, at_row, j) + (p * v - q * gradient))
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(w)):
+            gradient = load(g, i - first, j)
+            v = u * load(velocity, i, j) - a * gradient
+            store(velocity, i, j, v)
+            store(w, i, j, load(w, i, j) + (p * v - q * gradient))
 
 
 @kernel
@@ -63,52 +57,51 @@ def adam_update(op, theta, work, step, first, last):
 
     coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e
     """
-    rows = op[1]
     g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
     w, mean, variance = matrix(theta, op, 2), matrix(theta, op, 3), matrix(theta, op, 4)
     now = coefficients[step[BATCH]]
     a, p, q, c, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3]), splat(w, now[4])
-    for panel in range(w.shape[0] // rows):
-        for i in range(first, last):
-            at_row = panel * rows + i
-            for j in range(0, PANEL, lanes(w)):
-                gradient = load(g, i - first, panel * PANEL + j)
-                m, s = load(mean, at_row, j), load(variance, at_row, j)
-                m += p * (gradient - m)
-                s += q * (gradient * gradient - s)
-                store(mean, at_row, j, m)
-                store(variance, at_row, j, s)
-                store(w, at_row, j, load(w, at_row, j) - a * m / (c * sqrt(s) + e))
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(w)):
+            gradient = load(g, i - first, j)
+            m, s = load(mean, i, j), load(variance, i, j)
+            m += p * (gradient - m)
+            s += q * (gradient * gradient - s)
+            store(mean, i, j, m)
+            store(variance, i, j, s)
+            store(w, i, j, load(w, i, j) - a * m / (c * sqrt(s) + e))
 
 
 @kernel
 def gradient_add(op, theta, work, step, first, last):
     """total[i, j] += gradient[i, j]"""
-    width = op[1]
     gradient, total = scratch(work, op, 0, step), scratch(work, op, 1, step)
     for i in range(last - first):
-        for j in range(0, width, lanes(total)):
+        for j in range(0, PANEL, lanes(total)):
             store(total, i, j, load(total, i, j) + load(gradient, i, j))
 
 
 @kernel
 def gradient_keep(op, theta, work, step, first, last):
     """kept[i, j] = gradient[i, j]"""
-    width = op[1]
     gradient, kept = scratch(work, op, 0, step), matrix(work, op, 1)
     for i in range(first, last):
-        for j in range(0, width, lanes(kept)):
+        for j in range(0, PANEL, lanes(kept)):
             store(kept, i, j, load(gradient, i - first, j))
 
 
 @kernel
 def transpose(op, theta, work, step, first, last):
-    """transposed[o, i] = parameter[i, o], both in panels; first is a multiple of 16"""
+    """transposed[o, i] = parameter[i, o]; first is the beginning of a panel, or a multiple of 16 rows after it"""
     inputs, units = op[1], op[2]
     parameter, transposed = matrix(theta, op, 0), matrix(work, op, 1)
     width = lanes(parameter)
-    for i in range(first, last, width):
-        for o in range(0, units, width):
-            source = at(parameter, (o // PANEL) * inputs + i, o % PANEL)
-            target = at(transposed, (i // PANEL) * units + o, i % PANEL)
-            transpose_square(source, PANEL, last - i, target, PANEL, units - o)
+    while first < last:
+        panel, begin = first // inputs, first % inputs
+        end = min(inputs, begin + last - first)
+        for i in range(begin, end, width):
+            for o in range(panel * PANEL, min(units, (panel + 1) * PANEL), width):
+                source = at(parameter, panel * inputs + i, o % PANEL)
+                target = at(transposed, (i // PANEL) * units + o, i % PANEL)
+                transpose_square(source, PANEL, end - i, target, PANEL, units - o)
+        first += end - begin

@@ -16,7 +16,16 @@ from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.gemm import correlate, multiply
 from numbanet.kernels.cpu.memory import matrix, nothing, scratch
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
-from numbanet.kernels.jit import kernel
+from numbanet.kernels.jit import kernel, scalar
+
+
+@scalar
+def _part(columns, first, last, batch, width):
+    """Rows and panels that a product computes: some rows, or if `columns` some panels for the whole batch."""
+    begin = first - first  # not 0: a constant would make another type of the pair, and compile the product twice
+    if columns:
+        return (begin, batch), (first, last)
+    return (first, last), (begin, -(-width // PANEL))
 
 
 @kernel
@@ -25,10 +34,8 @@ def dense_forward(op, theta, work, step, first, last):
     inputs, units, relu, columns = op[1], op[2], op[3], op[4]
     x, kernel, bias, y = matrix(work, op, 0), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
     least = y.dtype.type(0.0 if relu else -np.inf)
-    if columns:
-        multiply(x, kernel, bias, y, (0, step[ROWS]), (first, last), inputs, least)
-    else:
-        multiply(x, kernel, bias, y, (first, last), (0, -(-units // PANEL)), inputs, least)
+    rows, panels = _part(columns, first, last, step[ROWS], units)
+    multiply(x, kernel, bias, y, rows, panels, inputs, least)
 
 
 @kernel
@@ -37,10 +44,8 @@ def dense_backward_input(op, theta, work, step, first, last):
     inputs, units, columns = op[1], op[2], op[3]
     dy, transposed, dx = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     bias, least = nothing(work), dx.dtype.type(-np.inf)
-    if columns:
-        multiply(dy, transposed, bias, dx, (0, step[ROWS]), (first, last), units, least)
-    else:
-        multiply(dy, transposed, bias, dx, (first, last), (0, -(-inputs // PANEL)), units, least)
+    rows, panels = _part(columns, first, last, step[ROWS], inputs)
+    multiply(dy, transposed, bias, dx, rows, panels, units, least)
 
 
 @kernel

@@ -99,7 +99,7 @@ def correlate(x, dy, g, first, last, inputs, depth):
     """g[i, o] = sum_r x[r, i] dy[r, o] over `depth` rows, for rows of panels from first to last; g's row 0 is first"""
     within(x, depth, inputs)
     within(g, last - first, PANEL)
-    high, middle, done = panel_rows(g, SUMS[0]), panel_rows(g, SUMS[1]), 0
+    high, middle, done = panel_rows(g, SUMS[0]), panel_rows(g, SUMS[1]), first - first
     while first + done < last:
         panel, begin = (first + done) // inputs, (first + done) % inputs
         end = min(inputs, begin + last - first - done)

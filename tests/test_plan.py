@@ -9,7 +9,7 @@ from test_model import dag
 import numbanet as nn
 from numbanet.graph import padded
 from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
-from numbanet.plan import GRAIN, PAIR, TILE, Buffer, Outside, Scratch
+from numbanet.plan import GRAIN, TILE, Buffer, Outside, Scratch
 from numbanet.planner import MODES
 
 
@@ -126,8 +126,8 @@ def test_tasks_cover_each_axis_once(batch_size, workers):
         if chain.axis == "parameter":  # whole panels, or parts that begin at squares of the transpose
             assert all(task[2] % chain.rows % PANEL == 0 for task in own)
             assert all(task[3] % chain.rows == 0 or (task[3] - task[2]) % PANEL == 0 for task in own)
-        else:
-            assert all(task[2] % (GRAIN if chain.axis == "batch" else PAIR) == 0 for task in own)
+        elif chain.axis == "batch":
+            assert all(task[2] % GRAIN == 0 for task in own)
         begin += len(chain.ops)
 
 

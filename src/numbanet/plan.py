@@ -22,7 +22,6 @@ from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
 
 BLOCK = 64  # rows of a batch that one worker takes through all layers: few, so that activations stay in cache
 GRAIN = 8  # blocks are a multiple of this many rows, the height of a tile
-PAIR = 2  # and of this many panels, its width
 TILE = 256  # rows of a parameter's panels that a task updates: with their gradient 32 KiB, a first-level cache
 UNITS = {"columns": "panels", "parameter": "rows of panels"}  # of a chain's extent
 
@@ -94,7 +93,7 @@ class Chain:
     def cut(self, batch_size, workers):
         """(first, last) of each task, for so many workers."""
         if self.axis != "parameter":
-            extent, grain = (batch_size, GRAIN) if self.extent is None else (self.extent, PAIR)
+            extent, grain = (batch_size, GRAIN) if self.extent is None else (self.extent, 1)
             rounds = math.ceil(extent / (workers * self.block))
             block = math.ceil(extent / (rounds * workers * grain)) * grain
             return [(first, min(extent, first + block)) for first in range(0, extent, block)]

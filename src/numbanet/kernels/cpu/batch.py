@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from numbanet.kernels import DTYPES, NOT_FINITE, START
 from numbanet.kernels.cpu.memory import matrix, outside_int64, outside_like, place, read
-from numbanet.kernels.cpu.simd import lanes, load, splat, store, sum_of
+from numbanet.kernels.cpu.simd import lanes, load, one_lane, splat, store, sum_of
 from numbanet.kernels.jit import Family, kernel
-from numbanet.kernels.scalar import ONE, ZERO
+from numbanet.kernels.scalar import ZERO
 
 
 def _gather(dtype):
@@ -48,9 +48,9 @@ def gather_classes(op, theta, work, step, first, last):
     width, start = op[1], step[START]
     data, order, x = outside_int64(op, 0), outside_int64(op, 1), matrix(work, op, 2)
     for r in range(first, last):
+        label = data[order[start + r, 0], 0]
         for j in range(0, width, lanes(x)):
-            store(x, r, j, splat(x, ZERO))
-        x[r, data[order[start + r, 0], 0]] = ONE
+            store(x, r, j, one_lane(x, label - j))
 
 
 @kernel

@@ -62,7 +62,11 @@ def dense_backward_bias(op, theta, work, step, first, last):
     dy, dbias = matrix(work, op, 0), scratch(work, op, 1, step)
     for panel in range(first, last):
         for j in range(0, PANEL, lanes(dy)):
-            total = splat(dy, 0.0)
-            for r in range(step[ROWS]):
-                total += load(dy, r, panel * PANEL + j)
-            store(dbias, panel - first, j, total)
+            o, rows = panel * PANEL + j, step[ROWS]
+            even, odd = splat(dy, 0.0), splat(dy, 0.0)  # two sums, for each waits 4 cycles for its last addition
+            for r in range(0, rows - 1, 2):
+                even += load(dy, r, o)
+                odd += load(dy, r + 1, o)
+            if rows % 2:
+                even += load(dy, rows - 1, o)
+            store(dbias, panel - first, j, even + odd)

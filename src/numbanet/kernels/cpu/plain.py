@@ -53,6 +53,11 @@ def first_lanes(value, count, other):
     return np.where(np.arange(len(value)) < count, value, value.dtype.type(other))
 
 
+def one_lane(array, lane):
+    """A vector of the array's dtype, 1 in one lane and 0 in the others; all 0 if there is no such lane."""
+    return (np.arange(lanes(array)) == lane).astype(array.dtype)
+
+
 def fma(a, b, c):
     """a b + c, rounded once where the machine can."""
     return a * b + c
@@ -151,6 +156,7 @@ def panel_zero(sums, pointer):
     return tile_zero(*panel_shape(sums, lanes_of(pointer.dtype)), pointer)
 
 
-def panel_load(sums, pointer):
-    """The tile of a panel at a pointer."""
-    return tile_load(*panel_shape(sums, lanes_of(pointer.dtype)), pointer, PANEL, lanes_of(pointer.dtype))
+def panel_load(sums, pointer, row_step):
+    """The tile on a panel at a pointer."""
+    lanes = lanes_of(pointer.dtype)
+    return tile_load(*panel_shape(sums, lanes), pointer, row_step, lanes)

@@ -179,6 +179,20 @@ def _first_lanes(typingctx, value, count, other):
     return value(value, types.intp, other), codegen
 
 
+@intrinsic
+def _one_lane(typingctx, array, lane):
+    vector = Vector(array.dtype)
+
+    def codegen(context, builder, sig, arguments):
+        numbers = ir.Constant(ir.VectorType(INT64, vector.lanes), list(range(vector.lanes)))
+        undefined = ir.Constant(numbers.type, ir.Undefined)
+        first = builder.insert_element(undefined, arguments[1], ir.Constant(INT32, 0))
+        wanted = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector.lanes), None))
+        return builder.select(builder.icmp_signed("==", numbers, wanted), constant(vector, 1.0), constant(vector, 0.0))
+
+    return vector(array, types.intp), codegen
+
+
 # -- arithmetic
 
 
@@ -353,6 +367,7 @@ def _negative(context, builder, sig, arguments):
 
 if JIT:
     load, store, at, splat, first_lanes = _load, _store, _at, _splat, _first_lanes
+    one_lane = _one_lane
     fma, nearest, copysign, scale = _fma, _nearest, _copysign, _scaled
     exponent, mantissa, sum_of, max_of = _exponent_of, _mantissa_of, _sum_of, _max_of
 
@@ -390,6 +405,7 @@ else:
         mantissa,
         max_of,
         nearest,
+        one_lane,
         scale,
         splat,
         store,
@@ -407,6 +423,7 @@ __all__ = [
     "mantissa",
     "max_of",
     "nearest",
+    "one_lane",
     "scale",
     "splat",
     "store",

@@ -105,15 +105,15 @@ def _panel_zero(typingctx, sums, pointer):
 
 
 @intrinsic(prefer_literal=True)
-def _panel_load(typingctx, sums, pointer):
+def _panel_load(typingctx, sums, pointer, row_step):
     tile = _panel_tile(sums, pointer)
 
     def codegen(context, builder, signature, arguments):
-        steps = ir.Constant(INT64, PANEL), ir.Constant(INT64, tile.vector.lanes)
-        values = [read(builder, _place(builder, arguments[1], *steps, place), tile.vector) for place in tile.places]
+        where = *arguments[1:], ir.Constant(INT64, tile.vector.lanes)
+        values = [read(builder, _place(builder, *where, place), tile.vector) for place in tile.places]
         return _packed(builder, tile, values)
 
-    return tile(sums, pointer), codegen
+    return tile(sums, pointer, types.intp), codegen
 
 
 @intrinsic

@@ -61,3 +61,10 @@ def test_a_slow_first_trial_does_not_mislead():
         assert pace.next(100) == (parallel, 1)
         pace.took(parallel, 1, seconds)
     assert pace.faster
+
+
+def test_one_way_alone_is_no_comparison():
+    pace = Pace(1e9)
+    for _ in range(2 * AGAIN):
+        pace.took(True, 1, 1e-3)
+    assert not pace.faster

@@ -251,6 +251,26 @@ stop.set()
 thread.join()
 assert statuses == [0] * 10, statuses
 """,
+    "shared": """
+sizes = 8, 40, 3
+model, (X, y) = net(sizes), data(sizes, 20_000)
+right, stop = model.evaluate(X, y), threading.Event()
+def use():
+    while not stop.is_set():
+        model.evaluate(X, y)
+def same():
+    signal.alarm(60)
+    return 0 if model.evaluate(X, y) == right else 1
+thread = threading.Thread(target=use)
+thread.start()
+statuses = []
+for _ in range(10):
+    time.sleep(0.02)
+    statuses.append(fork(same))
+stop.set()
+thread.join()
+assert statuses == [0] * 10, statuses
+""",
 }
 
 
@@ -258,7 +278,10 @@ assert statuses == [0] * 10, statuses
 @pytest.mark.parametrize("way", FORKED)
 @every_layer
 def test_forked_children_train(layer, way):
-    """After parallel loops of the parent, or (busy) during one: the child runs serial loops, the parent goes on."""
+    """After parallel loops of the parent, or during one, of another model (busy) or of the same (shared).
+
+    The child runs serial loops, the parent goes on.
+    """
     code = f"{FORK}\n{FORKED[way]}\nassert small_results() == before\nprint('done')"
     assert run(layer, code)[-1] == "done"  # before it Numba's remarks on fork with TBB
 

@@ -46,7 +46,7 @@ class Pace:
     @property
     def faster(self):
         """Is parallel the faster way, as far as is known?"""
-        return self.seconds[True] is not None and self.seconds[True] < self.seconds[False]
+        return None not in self.seconds.values() and self.seconds[True] < self.seconds[False]
 
     @property
     def _hopeless(self):

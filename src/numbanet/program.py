@@ -5,12 +5,27 @@ It holds the workspace and the op table with the addresses of the kernels, binds
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 
 import numpy as np
 
 from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
+
+
+_programs = weakref.WeakSet()
+
+
+def _after_fork():
+    """A lock that another thread held when this process was forked would never be released here."""
+    for program in list(_programs):
+        program.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def new_steps(device):
@@ -38,6 +53,7 @@ class Program:
         self._tables = {}  # workers -> tables of tasks and shares
         self._places = plan.outside()
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
+        _programs.add(self)
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
         self.pace = Pace(plan.cost, plan.independent)
         self.scores = None

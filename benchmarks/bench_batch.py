@@ -6,6 +6,7 @@ from . import common
 
 OPS = [
     "gather_rows",
+    "check_rows",
     "gather_classes",
     "scatter_rows",
 ]

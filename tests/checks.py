@@ -37,7 +37,7 @@ class Bench:
             self.places[key] = self._place(key, value, ends)
         batch = self.entry.axis == "batch"
         if batch:
-            self.rows = next(len(operands[key]) for key in self.entry.operands if key in self.entry.writes)
+            self.rows = len(operands[min(self.entry.writes, default="data")])
             chain = Chain(name, [planned(name, self.places | sizes)], block=3)
         else:
             whole = next(key for key in ("parameter", "gradient", "dkernel", "dbias") if key in operands)

@@ -35,7 +35,7 @@ def op_row(name, operands, **sizes):
     row[1 : 1 + len(entry.sizes)] = [sizes.get(key, 0) for key in entry.sizes]
     for k, operand in enumerate(operands):
         at = 1 + SIZES + OPERAND * k
-        row[at : at + OPERAND] = *operand, 1
+        row[at : at + OPERAND] = *operand, 0
     return row
 
 

@@ -22,6 +22,19 @@ def test_gathers_rows_and_scatters_them(rows, width, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 17, 37, 64])
+def test_checks_rows(width, dtype):
+    data = np.random.default_rng(0).standard_normal((3, width))
+    for strange in (np.finfo(dtype).max, np.nan, np.inf, -np.inf):
+        for place in (0, width // 2, width - 1):
+            data[1, place] = strange
+            bench = checks.Bench("check_rows", {"data": data}, {"width": width}, dtype)
+            bench.run()
+            assert bench.program.met_strange_samples == (not np.isfinite(strange))
+            data[1, place] = 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gathers_classes(dtype):
     labels, order = np.array([[2], [0], [1], [2], [0]]), np.array([[4], [3], [0], [1]])
     operands = {"data": labels, "order": order, "x": np.full((4, 3), 7.0)}
@@ -187,3 +200,72 @@ def test_a_mapped_file_is_not_copied(source, width, tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < X.nbytes / 10
+
+
+READ = {
+    "C": lambda a: np.ascontiguousarray(a[:, :-5]),
+    "rows apart": lambda a: a[:, :-5],
+    "from the middle": lambda a: a[3:, 2:-3],
+    "last rows": lambda a: a[-1:, :-5],
+}
+GATHERED = {
+    "Fortran": lambda a: np.asfortranarray(a[:, :-5]),
+    "columns apart": lambda a: np.repeat(a[:, :-5], 2, axis=1)[:, ::2],
+    "rows reversed": lambda a: a[::-1, :-5],
+    "one row again and again": lambda a: np.broadcast_to(a[0, :-5], (len(a), a.shape[1] - 5)),
+    "another dtype": lambda a: (9 * a[:, :-5]).astype(np.int8),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", [*READ, *GATHERED])
+def test_samples_read_where_they_lie_give_the_same_bits(way, dtype):
+    model = nn.Sequential([nn.Input(37), nn.Dense(20, activation="relu"), nn.Dense(3)], seed=0, dtype=dtype)
+    model.compile(loss="mse", metrics=["mae"])
+    whole = np.random.default_rng(0).standard_normal((150, 42)).astype(np.float16).astype(dtype)
+    X = (READ | GATHERED)[way](whole)
+    y = np.zeros((len(X), 3))
+    right = model.predict(np.asfortranarray(X), batch_size=50)
+    score = model.evaluate(np.asfortranarray(X), y)
+    model._programs.clear()
+    for batch_size in (7, 64, None):
+        assert np.array_equal(model.predict(X, batch_size=batch_size), right)
+    assert model.evaluate(X, y) == score
+    kinds = {kind for kind in model._programs if kind != "quick"}
+    assert kinds == {(mode, False, way in READ) for mode in ("predict", "evaluate")}
+
+
+def test_only_products_read_samples_where_they_lie():
+    """A net of two inputs, one of which is also copied; then a width that would crowd one set of a cache."""
+    a, b = nn.Input(5, name="a"), nn.Input(4, name="b")
+    joined = nn.Concatenate()([nn.Dense(3)(a), nn.Dense(3)(a), nn.Dense(2)(b), b])
+    model = nn.Model([a, b], nn.Dense(2)(joined), seed=0)
+    gathers, checks_ = (
+        [op for op in model._program("predict", 8, direct=True).plan.ops if op.name == name]
+        for name in ("gather_rows", "check_rows")
+    )
+    assert [op.operands["data"].name for op in gathers] == ["samples of b"]
+    assert [op.operands["data"].name for op in checks_] == ["samples of a"]
+    rng = np.random.default_rng(0)
+    X = [rng.random((40, 5), np.float32), rng.random((40, 4), np.float32)]
+    assert np.array_equal(model.predict(X), model.predict([np.asfortranarray(x) for x in X]))
+    wide = nn.Sequential([nn.Input(1024), nn.Dense(2)], seed=0)
+    X = rng.random((40, 1024), np.float32)
+    for rows in (40, 40, 15):  # prepared for few rows after the first
+        assert np.array_equal(wide.predict(X[:rows]), wide.predict(np.asfortranarray(X))[:rows])
+    assert list(wide._programs)[0] == ("predict", False, False)
+    assert ("predict", False, True) not in wide._programs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_strange_samples_are_met_where_they_lie(strange, dtype):
+    model = nn.Sequential([nn.Input(37), nn.Dense(20, activation="relu"), nn.Dense(3)], seed=0, dtype=dtype)
+    for rows in (200, 30, 1):
+        X = np.zeros((rows, 37), dtype)
+        for place in (0, 15, 16, 31, 32, 36):
+            X[rows // 2, place] = strange
+            with pytest.raises(ValueError, match=rf"{strange} at index \({rows // 2}, {place}\)"):
+                model.predict(X)
+            X[rows // 2, place] = 0
+        assert np.isfinite(model.predict(X)).all()

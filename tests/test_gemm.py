@@ -332,6 +332,13 @@ def networks_between_guards():
             assert np.isfinite(model.evaluate(samples, targets)["loss"])
             whole = model.predict(samples)
             assert np.array_equal(model.predict(guarded.copy(samples[:5])), whole[:5])
+        for width in (1, 7, 16, 17, 33, 70):  # samples that are read where they lie
+            model = nn.Sequential([nn.Input(width), nn.Dense(19, "relu"), nn.Dense(2)], seed=0, dtype=dtype)
+            samples = rng.random((21, width)).astype(dtype)
+            whole = model.predict(np.asfortranarray(samples))
+            for rows in (21, 5):
+                assert np.array_equal(model.predict(guarded.copy(samples[:rows])), whole[:rows])
+                assert np.array_equal(model.predict(guarded.copy(samples[:rows]), batch_size=8), whole[:rows])
 
 
 def in_a_process(statement):

@@ -116,10 +116,10 @@ def test_bounds_are_checked_on_request(tmp_path):
     code = """
 import numpy as np, numbanet as nn
 model = nn.Sequential([nn.Input(3), nn.Dense(2)], seed=0)
-program = model._program("predict", 4)
+program = model._program("predict", 4, direct=True)
 program._ops[1, 1] = 1000  # inputs of dense_forward
-model._programs["predict", False] = program
-model.predict(np.zeros((4, 3)))
+model._programs["predict", False, True] = program
+model.predict(np.zeros((4, 3), np.float32))
 """
     assert "IndexError" in run(code, tmp_path, NUMBA_BOUNDSCHECK="1").stderr
 

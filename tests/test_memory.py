@@ -41,8 +41,7 @@ def prepared(model, mode, steps, data):
     }
     arrays |= {name: X for name in program._places if name.startswith("samples of ")}
     for name, array in arrays.items():
-        if program.wants(name):
-            program.bind(name, array)
+        program.bind(name, array)
     program.start(steps * BATCH, BATCH)
     return program
 

@@ -181,7 +181,7 @@ def test_the_table_holds_what_the_catalogue_says():
         for k, key in enumerate(entry.operands):
             field = row[1 + SIZES + OPERAND * k :][:OPERAND].tolist()
             operand = op.operands[key]
-            wanted = [0, 0, 0, 0] if isinstance(operand, Outside) else [*operand.operand, 1]
+            wanted = [0, 0, 0, 0] if isinstance(operand, Outside) else [*operand.operand, 0]
             if isinstance(operand, Scratch):
                 wanted[0] += plan.workspace
             assert field == wanted

@@ -109,7 +109,7 @@ def test_programs_of_other_capacities_agree(digits):
     b._program("train", 200, True)  # larger than needed: kept for the batches of 48
     assert np.array_equal(b.predict(X, batch_size=7), b.predict(X))
     b.fit(X, y, epochs=1, batch_size=48, verbose=0)
-    assert b._programs["train", True].plan.batch_size == 200
+    assert b._programs["train", True, False].plan.batch_size == 200
     assert np.array_equal(a._theta, b._theta)
 
 

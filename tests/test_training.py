@@ -104,13 +104,13 @@ def test_programs_are_kept_and_do_not_grow_without_need(blobs):
     model = network(nn.Dense(3, "softmax"))
     model.compile("sgd", "cross_entropy")
     model.fit(X, y, batch_size=32, verbose=0)
-    program = model._programs["train", True]
+    program = model._programs["train", True, False]
     model.fit(X, y, batch_size=30, verbose=0)
-    assert model._programs["train", True] is program
+    assert model._programs["train", True, False] is program
     model.fit(X, y, batch_size=33, verbose=0)
-    assert model._programs["train", True].plan.batch_size == 33
+    assert model._programs["train", True, False].plan.batch_size == 33
     model.predict(np.zeros((100_000, 2)))
-    assert model._programs["predict", False].plan.batch_size <= 1024  # the workspace does not grow with the data
+    assert model._programs["predict", False, True].plan.batch_size <= 1024  # the workspace does not grow with the data
 
 
 def test_zero_epochs_and_one_sample(blobs):

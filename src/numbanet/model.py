@@ -16,7 +16,7 @@ from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.planner import MODES, build_plan, samples_of
-from numbanet.program import Program, Quick, new_steps
+from numbanet.program import Program, Quick, lies_ready, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
 DTYPES = ("float32", "float64")
@@ -193,7 +193,7 @@ class Model:
                 return predictions
         rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
         arrays, samples = self._features(X, check=False)
-        program = self._program("predict", min(rows, samples))
+        program = self._program("predict", min(rows, samples), direct=self._lie_ready(arrays))
         predictions = np.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
         data = Data(arrays | {"predictions": predictions}, samples)
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
@@ -228,7 +228,7 @@ class Model:
         """Make predict quick for the next call with a few rows. Samples of one input only, compiled code only."""
         if len(self.graph.inputs) == 1 and kernels.compiled():
             node = self.graph.inputs[0]
-            plan = build_plan(self.graph, "predict", Quick.ROWS)
+            plan = build_plan(self.graph, "predict", Quick.ROWS, direct=True)
             program = Program(plan, self._device, self.dtype, self._theta)
             width, name = math.prod(node.shape), samples_of(self.graph.names[node.layer])
             if len(node.shape) == 1:
@@ -238,20 +238,33 @@ class Model:
         if self.loss is None:
             raise ValueError("the model is not compiled; call model.compile(optimizer=..., loss=...) first")
 
-    def _plan(self, mode, batch_size, classes):
+    def _plan(self, mode, batch_size, classes, direct=False):
         optimizer = self.optimizer if mode == "train" else None
         return build_plan(
-            self.graph, mode, batch_size, loss=self.loss, metrics=self.metrics, optimizer=optimizer, classes=classes
+            self.graph,
+            mode,
+            batch_size,
+            loss=self.loss,
+            metrics=self.metrics,
+            optimizer=optimizer,
+            classes=classes,
+            direct=direct,
         )
 
-    def _program(self, mode, batch_size, classes=False):
-        """The program of a mode and kind of targets, kept until a larger batch is wanted; smaller ones fit in."""
-        program = self._programs.get((mode, classes))
+    def _program(self, mode, batch_size, classes=False, direct=False):
+        """The program of a mode and kind of data, kept until a larger batch is wanted; smaller ones fit in."""
+        kind = mode, classes, direct
+        program = self._programs.get(kind)
         if program is None or program.plan.batch_size < batch_size:
-            plan = self._plan(mode, batch_size, classes)
+            plan = self._plan(mode, batch_size, classes, direct)
             steps = self._steps if mode == "train" else None
-            program = self._programs[mode, classes] = Program(plan, self._device, self.dtype, self._theta, steps)
+            program = self._programs[kind] = Program(plan, self._device, self.dtype, self._theta, steps)
         return program
+
+    def _lie_ready(self, arrays):
+        """Can the samples of every input be read where they lie?"""
+        names = [samples_of(self.graph.names[node.layer]) for node in self.graph.inputs]
+        return all(lies_ready(arrays[name], self.dtype) for name in names)
 
     def _train(self, program, data, order, batch_size, report=None):
         updates = self.updates + np.arange(-(-len(order) // batch_size))
@@ -260,7 +273,7 @@ class Model:
 
     def _evaluate(self, data, batch_size=PREDICT_BATCH):
         batch_size = min(batch_size, data.samples)
-        program = self._program("evaluate", batch_size, data.classes)
+        program = self._program("evaluate", batch_size, data.classes, self._lie_ready(data.arrays))
         return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size))
 
     def _logs(self, means):

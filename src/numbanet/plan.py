@@ -160,7 +160,7 @@ class Plan:
             for k, key in enumerate(entry.operands):
                 operand, at = op.operands[key], 1 + SIZES + OPERAND * k
                 if isinstance(operand, Buffer | Parameter):
-                    row[at : at + OPERAND] = *operand.operand, 1
+                    row[at : at + OPERAND] = *operand.operand, 0
                     row[at] += self.workspace if isinstance(operand, Scratch) else 0
         return table
 

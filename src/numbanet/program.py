@@ -14,6 +14,9 @@ import numpy as np
 from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
 
+# Bytes between rows that make the 16 of a tile share one set of a first-level cache, where they drive each other out:
+# rows of 1024 through 1024-128-10 take twice as long (of 512, two sets, no longer).
+SAME_SETS = 4096
 
 _programs = weakref.WeakSet()
 
@@ -33,6 +36,13 @@ def new_steps(device):
     steps = np.zeros((device.most_workers(), STEP_FIELDS), np.int64)
     steps[:, WORKER] = np.arange(len(steps))
     return steps
+
+
+def lies_ready(samples, dtype):
+    """Can products read these samples where they lie? Dense rows of their dtype, not in the same few cache sets."""
+    row, element = samples.strides
+    dense = element == samples.itemsize and row >= samples.shape[1] * element
+    return samples.dtype == dtype and dense and row % SAME_SETS != 0
 
 
 class Program:
@@ -59,7 +69,9 @@ class Program:
         self.scores = None
 
     def bind(self, name, array):
-        """Put an outside array of two dimensions and a dtype of DTYPES into the table."""
+        """Put an outside array of two dimensions and a dtype of DTYPES into the table, if the plan has use for it."""
+        if name not in self._places:
+            return
         strides = [stride // array.itemsize for stride in array.strides]
         for row, column in self._places[name]:
             self._ops[row, column : column + OPERAND] = array.ctypes.data, len(array), *strides
@@ -67,10 +79,6 @@ class Program:
             if op.name in self.device.FAMILIES and op.operands["data"].name == name:
                 self._ops[row, 0] = self.device.address(op.name, self.dtype, array.dtype.name)
         self._bound[name] = array
-
-    def wants(self, name):
-        """Does the plan read or write an outside array of this name?"""
-        return name in self._places
 
     def start(self, samples, batch_size):
         """Set the epoch's number of samples and batch size (at most the plan's)."""
@@ -103,7 +111,7 @@ class Program:
     def quick_tables(self, samples, predictions):
         """What the device's quick loop wants to know."""
         tasks, shares = self._tables_for(1)
-        places = [self._places[samples][0], self._places[predictions][0]]
+        places = self._places[predictions] + self._places[samples]
         rows = [(table.ctypes.data, *table.shape) for table in (self._ops, tasks, shares, self.steps)]
         rows.append((self.theta.ctypes.data, self.work.ctypes.data, 0))
         return np.array([*rows, *((*place, 0) for place in places)], np.int64)
@@ -134,6 +142,7 @@ class Quick:
         self._program, self._width, self._shape = program, width, shape
         self._real = np.dtype(program.dtype)
         self._outputs = int(np.prod(shape))
+        self._most = self.ROWS if width * self._real.itemsize % SAME_SETS else 15  # rows, less than a tile
         self._loop = program.device.quick[program.dtype].ready()
         program.bind(samples, np.zeros((1, width), self._real))
         program.bind("predictions", np.zeros((self.ROWS, self._outputs), self._real))
@@ -146,7 +155,7 @@ class Quick:
         if X.dtype != self._real or X.ndim != 2 or not X.flags.c_contiguous:
             return None
         rows, width = X.shape
-        if width != self._width or not 0 < rows <= self.ROWS:
+        if width != self._width or not 0 < rows <= self._most:
             return None
         predictions = np.empty((rows, self._outputs), self._real)
         with self._program.lock:

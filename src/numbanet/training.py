@@ -56,8 +56,7 @@ def run_epoch(program, data, order, batch_size, report=None):
     """
     with program.lock:
         for name, array in data.arrays.items():
-            if program.wants(name):
-                program.bind(name, array)
+            program.bind(name, array)
         program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
         program.start(len(order), batch_size)
         _run_slices(program, math.ceil(len(order) / batch_size), report)

@@ -81,6 +81,7 @@ OPS = {
     for op in (
         # batch: into the workspace and out of it
         _entry("gather_rows", "data order -> x | width"),
+        _entry("check_rows", "data -> | width"),
         _entry("gather_classes", "data order -> x | width"),
         _entry("scatter_rows", "x -> data | width"),
         # dense

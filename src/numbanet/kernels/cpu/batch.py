@@ -7,7 +7,7 @@ row of the epoch shows; `s` below is the position of the batch's first row in it
 from __future__ import annotations
 
 from numbanet.kernels import DTYPES, NOT_FINITE, START
-from numbanet.kernels.cpu.memory import matrix, outside_int64, outside_like, place, read
+from numbanet.kernels.cpu.memory import matrix, outside_int64, outside_like, place, read, rows_at
 from numbanet.kernels.cpu.simd import lanes, load, one_lane, splat, store, sum_of
 from numbanet.kernels.jit import Family, kernel
 from numbanet.kernels.scalar import ZERO
@@ -40,6 +40,24 @@ def _gather(dtype):
 
 
 gather_rows = Family("gather_rows", {dtype: _gather(dtype) for dtype in DTYPES})
+
+
+@kernel
+def check_rows(op, theta, work, step, first, last):
+    """Notes in the step record if one of data[s + r, j] is not finite, for data that a product reads where they lie"""
+    width, data = op[1], rows_at(work, op, 0, step)
+    pairs, whole = width // (2 * lanes(data)) * 2 * lanes(data), width // lanes(data) * lanes(data)
+    even, odd, rest = splat(data, ZERO), splat(data, ZERO), data.dtype.type(ZERO)
+    for r in range(first, last):
+        for j in range(0, pairs, 2 * lanes(data)):
+            even += load(data, r, j) * ZERO
+            odd += load(data, r, j + lanes(data)) * ZERO
+        for j in range(pairs, whole, lanes(data)):
+            even += load(data, r, j) * ZERO
+        for j in range(whole, width):
+            rest += data[r, j] * ZERO
+    if sum_of(even + odd) + rest != ZERO:  # true for NaN
+        step[NOT_FINITE] = 1
 
 
 @kernel

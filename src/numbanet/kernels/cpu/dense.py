@@ -14,7 +14,7 @@ import numpy as np
 
 from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.gemm import correlate, multiply
-from numbanet.kernels.cpu.memory import matrix, nothing, scratch
+from numbanet.kernels.cpu.memory import matrix, nothing, rows_at, scratch
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
 from numbanet.kernels.jit import kernel, scalar
 
@@ -32,7 +32,7 @@ def _part(columns, first, last, batch, width):
 def dense_forward(op, theta, work, step, first, last):
     """y[r, o] = bias[o] + sum_i x[r, i] kernel[i, o], not below 0 if relu; a layer without bias has one of no rows"""
     inputs, units, relu, columns = op[1], op[2], op[3], op[4]
-    x, kernel, bias, y = matrix(work, op, 0), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
+    x, kernel, bias, y = rows_at(work, op, 0, step), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
     least = y.dtype.type(0.0 if relu else -np.inf)
     rows, panels = _part(columns, first, last, step[ROWS], units)
     multiply(x, kernel, bias, y, rows, panels, inputs, least)

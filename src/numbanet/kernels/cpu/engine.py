@@ -302,13 +302,14 @@ def _quick(dtype):
         """All tasks for one batch of samples, without anything to prepare; returns 1 if a sample is not finite.
 
         tables: address, rows and columns of the ops, tasks, shares and step; address of theta, of the workspace;
-        place in the table of ops of the samples, of the predictions, each as row and column
+        place in the table of ops of the predictions, and the places of the samples, each as row and column
         """
         ops, tasks = table_at(tables, 0), table_at(tables, 1)
         shares, step = table_at(tables, 2), table_at(tables, 3)[0]
         theta, work = tables[4, 0], tables[4, 1]
-        ops[tables[5, 0], tables[5, 1]] = address_of(samples)
-        ops[tables[6, 0], tables[6, 1]] = address_of(predictions)
+        ops[tables[5, 0], tables[5, 1]] = address_of(predictions)
+        for k in range(6, len(tables)):
+            ops[tables[k, 0], tables[k, 1]] = address_of(samples)
         step[BATCH_SIZE] = step[SAMPLES] = len(samples)
         step[NOT_FINITE] = 0
         _serially(ops, tasks, shares, theta, work, step, 0, 1)

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import carray, config, types
 from numba.extending import intrinsic
 
-from numbanet.kernels import OPERAND, SCRATCH, SIZES, WORKER
+from numbanet.kernels import OPERAND, SCRATCH, SIZES, START, WORKER
 from numbanet.kernels.cpu.plain import lanes_of
 from numbanet.kernels.cpu.simd import Vector
 from numbanet.kernels.jit import JIT, scalar
@@ -105,6 +105,15 @@ if JIT:
         return carray(_shift(memory, op[at]), (op[at + 1], op[at + 2]))
 
     @scalar
+    def rows_at(memory, op, k, step):
+        """Operand k, rows of the batch: in the workspace, or of the data set from the batch's first row on."""
+        at = FIRST + OPERAND * k
+        if op[at + 3] == 0:
+            return matrix(memory, op, k)
+        first = _shift(_pointer_like(memory, op[at]), step[START] * op[at + 2])
+        return carray(first, (op[at + 1] - step[START], op[at + 2]))
+
+    @scalar
     def scratch(work, op, k, step):
         """Operand k, which lies in the worker's own scratch memory; its row 0 is the first row under way."""
         at = FIRST + OPERAND * k
@@ -162,6 +171,11 @@ else:
     def matrix(memory, op, k):
         at, rows, stride = op[FIRST + OPERAND * k :][:3]
         return memory[at : at + rows * stride].reshape(rows, stride)
+
+    def rows_at(memory, op, k, step):
+        if op[FIRST + OPERAND * k + 3] == 0:
+            return matrix(memory, op, k)
+        return outside_like(memory, op, k)[step[START] :]
 
     def scratch(work, op, k, step):
         at, rows, stride = op[FIRST + OPERAND * k :][:3]

@@ -134,8 +134,8 @@ def tile_product(tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
 
 
 def transpose(source, source_step, rows, target, target_step, columns):
-    """target[c, r] = source[r, c] for a square of lanes x lanes, of which `rows` and `columns` exist"""
-    lanes = lanes_of(source.dtype)
+    """target[c, r] = source[r, c], also in place, for a square of lanes x lanes of which `rows` and `columns` exist"""
+    lanes, source = lanes_of(source.dtype), source.copy()
     for c in range(min(columns, lanes)):
         for r in range(lanes):
             target[c * target_step + r] = source[r * source_step + c] if r < rows else 0

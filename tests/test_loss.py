@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SHAPES = [(1, 1), (1, 17), (5, 3), (33, 16), (4, 65)]
+SHAPES = [(1, 1), (1, 17), (5, 3), (33, 16), (4, 65), (18, 4), (17, 5)]
 PLAIN = ["half_squared_error", "mse", "cross_entropy", "binary_cross_entropy"]
 FUSED = ["softmax_cross_entropy", "sigmoid_binary_cross_entropy"]
 METRICS = ["accuracy", "binary_accuracy", "mean_squared_error", "mean_absolute_error"]

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import ROWS, SCORE, scalar
-from numbanet.kernels.cpu.memory import matrix, outside_float64
-from numbanet.kernels.cpu.simd import first_lanes, lanes, load, max_of, splat, store, sum_of
+from numbanet.kernels import ROWS, SCORE, jit, scalar
+from numbanet.kernels.cpu.memory import matrix, notes, outside_float64
+from numbanet.kernels.cpu.plain import FEW
+from numbanet.kernels.cpu.simd import first_lanes, lanes, load, load_few, max_of, splat, store, sum_of
 from numbanet.kernels.jit import kernel
-from numbanet.kernels.scalar import ONE, ZERO, exp
+from numbanet.kernels.scalar import ONE, ZERO, exp, log
 
 
 def _loss(name, value, slope, mean):
@@ -48,45 +49,67 @@ cross_entropy = _loss("cross_entropy", scalar.cross, scalar.cross_slope, mean=Fa
 binary_cross_entropy = _loss("binary_cross_entropy", scalar.binary_cross, scalar.binary_cross_slope, mean=True)
 
 
+@jit.scalar
+def _narrow_softmax(logits, t, y, dx, batch, width, r):
+    """One row in one vector; returns sum_k exp(x[k] - top), sum_k t[k], sum_k t[k] (x[k] - top), top = max_k x[k]"""
+    shifted = logits - max_of(first_lanes(logits, width, -np.inf))
+    power = first_lanes(exp(shifted), width, ZERO)
+    total, mass = sum_of(power), sum_of(t)
+    probability = power * (ONE / total)
+    store(y, r, 0, probability)  # y may be x
+    store(dx, r, 0, first_lanes((probability * mass - t) * batch, width, ZERO))
+    return total, mass, sum_of(t * shifted)
+
+
+@jit.scalar
+def _wide_softmax(x, target, y, dx, batch, width, r):
+    """The same for any number of columns"""
+    tops = splat(x, -np.inf)
+    for j in range(0, width, lanes(x)):
+        value = first_lanes(load(x, r, j), width - j, -np.inf)
+        tops = scalar.where(value > tops, value, tops)
+    top = max_of(tops)
+    totals, linears, masses = splat(x, ZERO), splat(x, ZERO), splat(x, ZERO)
+    for j in range(0, width, lanes(x)):
+        shifted, t = load(x, r, j) - top, load(target, r, j)
+        power = first_lanes(exp(shifted), width - j, ZERO)
+        linears += first_lanes(t * shifted, width - j, ZERO)
+        masses += first_lanes(t, width - j, ZERO)
+        totals += power
+        store(y, r, j, power)  # y may be x: x is not read after this
+    total, mass = sum_of(totals), sum_of(masses)
+    share = ONE / total
+    for j in range(0, width, lanes(x)):
+        probability = load(y, r, j) * share
+        store(y, r, j, probability)
+        store(dx, r, j, first_lanes((probability * mass - load(target, r, j)) * batch, width - j, ZERO))
+    return total, mass, sum_of(linears)
+
+
 @kernel
 def softmax_cross_entropy(op, theta, work, step, first, last):
-    """y = softmax(x); scores[r, 0] += sum_j t[j] (log sum_k exp(x[k]) - x[j]); dx[r, j] = (y sum_k t[k] - t) / B"""
+    """y = softmax(x); scores[r, 0] += sum_j t[j] (log sum_k exp(x[k]) - x[j]); dx[r, j] = (y sum_k t[k] - t) / B
+
+    Logarithms are taken of a vector of rows at a time: one by one they were a third of the time of two columns.
+    """
     width = op[1]
     x, target, y = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     dx, scores = matrix(work, op, 3), outside_float64(op, 4)
-    batch = x.dtype.type(ONE / step[ROWS])
-    if width <= lanes(x):
-        for r in range(first, last):
-            logits, t = load(x, r, 0), load(target, r, 0)
-            shifted = logits - max_of(first_lanes(logits, width, -np.inf))
-            power = first_lanes(exp(shifted), width, ZERO)
-            total, mass = sum_of(power), sum_of(t)
-            scores[step[SCORE] + r, 0] += mass * np.log(total) - sum_of(t * shifted)
-            probability = power * (ONE / total)
-            store(y, r, 0, probability)
-            store(dx, r, 0, first_lanes((probability * mass - t) * batch, width, ZERO))
-        return
-    for r in range(first, last):
-        tops = splat(x, -np.inf)
-        for j in range(0, width, lanes(x)):
-            value = first_lanes(load(x, r, j), width - j, -np.inf)
-            tops = scalar.where(value > tops, value, tops)
-        top = max_of(tops)
-        totals, linears, masses = splat(x, ZERO), splat(x, ZERO), splat(x, ZERO)
-        for j in range(0, width, lanes(x)):
-            shifted, t = load(x, r, j) - top, load(target, r, j)
-            power = first_lanes(exp(shifted), width - j, ZERO)
-            linears += first_lanes(t * shifted, width - j, ZERO)
-            masses += first_lanes(t, width - j, ZERO)
-            totals += power
-            store(y, r, j, power)  # y may be x: x is not read after this
-        total, mass = sum_of(totals), sum_of(masses)
-        scores[step[SCORE] + r, 0] += mass * np.log(total) - sum_of(linears)
-        share = ONE / total
-        for j in range(0, width, lanes(x)):
-            probability = load(y, r, j) * share
-            store(y, r, j, probability)
-            store(dx, r, j, first_lanes((probability * mass - load(target, r, j)) * batch, width - j, ZERO))
+    batch, figures = x.dtype.type(ONE / step[ROWS]), notes(x, 3)
+    for begin in range(first, last, lanes(x)):
+        end = min(begin + lanes(x), last)
+        for r in range(begin, end):
+            if width <= FEW <= lanes(x):
+                figured = _narrow_softmax(load_few(x, r, 0), load_few(target, r, 0), y, dx, batch, width, r)
+            elif width <= lanes(x):
+                figured = _narrow_softmax(load(x, r, 0), load(target, r, 0), y, dx, batch, width, r)
+            else:
+                figured = _wide_softmax(x, target, y, dx, batch, width, r)
+            for k in range(3):
+                figures[k, r - begin] = figured[k]
+        store(figures, 0, 0, load(figures, 1, 0) * log(load(figures, 0, 0)) - load(figures, 2, 0))
+        for r in range(begin, end):
+            scores[step[SCORE] + r, 0] += figures[0, r - begin]
 
 
 @kernel

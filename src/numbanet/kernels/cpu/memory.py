@@ -11,11 +11,12 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import carray, config, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbanet.kernels import OPERAND, SCRATCH, SIZES, START, WORKER
 from numbanet.kernels.cpu.plain import lanes_of
-from numbanet.kernels.cpu.simd import Vector
+from numbanet.kernels.cpu.simd import Vector, lanes
 from numbanet.kernels.jit import JIT, scalar
 
 FIRST = 1 + SIZES  # where the operands begin in a row: the address and the sizes come before
@@ -28,6 +29,17 @@ def _shift(typingctx, pointer, count):
     return pointer(pointer, types.int64), lambda context, builder, signature, arguments: builder.gep(
         arguments[0], [arguments[1]]
     )
+
+
+@intrinsic(prefer_literal=True)
+def _on_stack(typingctx, like, vectors):
+    vector, count = Vector(like.dtype), vectors.literal_value
+
+    def codegen(context, builder, signature, arguments):
+        whole = cgutils.alloca_once(builder, ir.ArrayType(vector.llvm, count))
+        return builder.bitcast(whole, context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(like, vectors), codegen
 
 
 def _pointer_to(dtype):
@@ -125,6 +137,11 @@ if JIT:
         return carray(memory, (0, 0))
 
     @scalar
+    def notes(like, vectors):
+        """A matrix of so many rows of one vector each on the stack, which nobody has set."""
+        return carray(_on_stack(like, vectors), (vectors, lanes(like)))
+
+    @scalar
     def outside_like(memory, op, k):
         """Operand k, an array of the model's dtype outside of theta and the workspace."""
         at = FIRST + OPERAND * k
@@ -184,6 +201,9 @@ else:
 
     def nothing(memory):
         return memory[:0].reshape(0, 0)
+
+    def notes(like, vectors):
+        return np.empty((vectors, lanes(like)), like.dtype)
 
     def place(op, k):
         at = FIRST + OPERAND * k

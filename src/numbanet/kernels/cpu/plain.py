@@ -12,6 +12,9 @@ from numbanet.kernels import PANEL
 from numbanet.kernels.jit import BITS
 
 
+FEW = 4  # lanes of a short vector
+
+
 def lanes_of(real):
     """Elements of a vector of a dtype: "float32" or "float64", NumPy's or Numba's."""
     return BITS // (64 if str(real) == "float64" else 32)
@@ -33,9 +36,14 @@ def load(array, row, column):
     return array[row, column : column + lanes(array)].copy()
 
 
+def load_few(array, row, column):
+    """array[row, column : column + FEW], at most a vector: where no more are wanted, sums over lanes cost half"""
+    return load(array, row, column)[:FEW]
+
+
 def store(array, row, column, value):
     """array[row, column : column + lanes] = value"""
-    array[row, column : column + lanes(array)] = value
+    array[row, column : column + len(value)] = value
 
 
 def at(array, row, column):

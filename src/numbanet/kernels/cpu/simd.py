@@ -22,18 +22,18 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, overload
 
-from numbanet.kernels import scalar
-from numbanet.kernels.cpu.plain import lanes_of
+from numbanet.kernels import PANEL, scalar
+from numbanet.kernels.cpu.plain import FEW, lanes_of
 from numbanet.kernels.jit import FAST, JIT
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
 class Vector(types.Type):
-    """As many float32 or float64 as the machine's registers hold."""
+    """As many float32 or float64 as the machine's registers hold, or a few of them."""
 
-    def __init__(self, real):
-        self.real, self.lanes = real, lanes_of(real)
+    def __init__(self, real, lanes=None):
+        self.real, self.lanes = real, lanes or lanes_of(real)
         self.double = real is types.float64
         self.bytes = 8 if self.double else 4  # of a lane
         element = ir.DoubleType() if self.double else ir.FloatType()
@@ -125,15 +125,18 @@ def check_inside(context, builder, array_type, place, count):
 # -- memory
 
 
-@intrinsic
-def _load(typingctx, array, row, column):
-    vector = Vector(array.dtype)
+def _loader(most):
+    @intrinsic
+    def load(typingctx, array, row, column):
+        vector = Vector(array.dtype, min(most, lanes_of(array.dtype)))
 
-    def codegen(context, builder, sig, arguments):
-        check_inside(context, builder, sig.args[0], arguments, vector.lanes)
-        return read(builder, address(context, builder, sig.args[0], *arguments), vector)
+        def codegen(context, builder, sig, arguments):
+            check_inside(context, builder, sig.args[0], arguments, vector.lanes)
+            return read(builder, address(context, builder, sig.args[0], *arguments), vector)
 
-    return vector(array, types.intp, types.intp), codegen
+        return vector(array, types.intp, types.intp), codegen
+
+    return load
 
 
 @intrinsic
@@ -366,7 +369,7 @@ def _negative(context, builder, sig, arguments):
 # -- the names that kernels use
 
 if JIT:
-    load, store, at, splat, first_lanes = _load, _store, _at, _splat, _first_lanes
+    load, load_few, store, at, splat, first_lanes = _loader(PANEL), _loader(FEW), _store, _at, _splat, _first_lanes
     one_lane = _one_lane
     fma, nearest, copysign, scale = _fma, _nearest, _copysign, _scaled
     exponent, mantissa, sum_of, max_of = _exponent_of, _mantissa_of, _sum_of, _max_of
@@ -402,6 +405,7 @@ else:
         fma,
         lanes,
         load,
+        load_few,
         mantissa,
         max_of,
         nearest,
@@ -420,6 +424,7 @@ __all__ = [
     "fma",
     "lanes",
     "load",
+    "load_few",
     "mantissa",
     "max_of",
     "nearest",

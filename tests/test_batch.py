@@ -253,7 +253,7 @@ def test_only_products_read_samples_where_they_lie():
     X = rng.random((40, 1024), np.float32)
     for rows in (40, 40, 15):  # prepared for few rows after the first
         assert np.array_equal(wide.predict(X[:rows]), wide.predict(np.asfortranarray(X))[:rows])
-    assert list(wide._programs)[0] == ("predict", False, False)
+    assert next(iter(wide._programs)) == ("predict", False, False)
     assert ("predict", False, True) not in wide._programs
 
 

@@ -35,7 +35,7 @@ def dense_forward(op, theta, work, step, first, last):
     x, kernel, bias, y = rows_at(work, op, 0, step), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
     least = y.dtype.type(0.0 if relu else -np.inf)
     rows, panels = _part(columns, first, last, step[ROWS], units)
-    multiply(x, kernel, bias, y, rows, panels, inputs, least)
+    multiply(x, kernel, bias, y, rows, panels, (inputs, units), least)
 
 
 @kernel
@@ -45,7 +45,7 @@ def dense_backward_input(op, theta, work, step, first, last):
     dy, transposed, dx = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     bias, least = nothing(work), dx.dtype.type(-np.inf)
     rows, panels = _part(columns, first, last, step[ROWS], inputs)
-    multiply(dy, transposed, bias, dx, rows, panels, units, least)
+    multiply(dy, transposed, bias, dx, rows, panels, (units, inputs), least)
 
 
 @kernel

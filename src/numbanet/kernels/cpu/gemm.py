@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from numbanet.kernels import PANEL
 from numbanet.kernels.cpu.memory import within
+from numbanet.kernels.cpu.plain import FEW
 from numbanet.kernels.cpu.simd import at, lanes
 from numbanet.kernels.cpu.tile import (
+    few_load,
+    few_zero,
     panel_load,
     panel_rows,
     panel_width,
@@ -32,7 +35,7 @@ from numbanet.kernels.jit import BITS, scalar
 SUMS = (16, 4, 1) if BITS == 512 else (12, 4, 1)
 ROW = 4  # vectors of the tile of a single row
 DEEP = 128  # rows of a batch that a gradient takes at a time: each lies in a page of its own
-NARROW = 12  # columns of a panel up to which its gradient is faster in vectors of inputs than in vectors of columns
+NARROW = 12  # columns of a panel up to which it is not taken as a whole
 
 
 def _multiply_tiles(sums_at_once):
@@ -47,6 +50,35 @@ def _multiply_tiles(sums_at_once):
                 tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], lanes(y))
 
     return loop
+
+
+def _narrow_tiles(rows, zero, fetch):
+    @scalar
+    def loop(x, panels, bias, y, begin, end, o, depth, least):
+        panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
+        for r in range(begin, end, rows):
+            sums = fetch(rows, 1, start, 0, PANEL) if bias.shape[0] else zero(rows, 1, start)
+            sums = tile_product(sums, at(x, r, 0), x.shape[1], 1, panel, PANEL, PANEL, depth)
+            tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], PANEL)
+
+    return loop
+
+
+_vector_high, _vector_one = _narrow_tiles(8, tile_zero, tile_load), _narrow_tiles(1, tile_zero, tile_load)
+_few_high, _few_one = _narrow_tiles(8, few_zero, few_load), _narrow_tiles(1, few_zero, few_load)
+
+
+@scalar
+def _multiply_narrow(x, panels, bias, y, rows, first, last, depth, least):
+    """Columns from first to last of a panel, as few as they are, by vectors and a short vector at the end"""
+    to_one = rows[0] + (rows[1] - rows[0]) // 8 * 8
+    for o in range(first, last, lanes(y)):
+        if last - o <= FEW:
+            _few_high(x, panels, bias, y, rows[0], to_one, o, depth, least)
+            _few_one(x, panels, bias, y, to_one, rows[1], o, depth, least)
+        else:
+            _vector_high(x, panels, bias, y, rows[0], to_one, o, depth, least)
+            _vector_one(x, panels, bias, y, to_one, rows[1], o, depth, least)
 
 
 _multiply_high, _multiply_middle, _multiply_one = map(_multiply_tiles, SUMS)
@@ -66,13 +98,20 @@ def _multiply_row(x, panels, bias, y, r, columns, depth, least):
 
 
 @scalar
-def multiply(x, panels, bias, y, rows, columns, depth, least):
-    """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows and panels (from, to); perhaps no bias"""
-    first, last = rows
+def multiply(x, panels, bias, y, rows, columns, shape, least):
+    """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows and panels (from, to); perhaps no bias
+
+    shape: of the panels' matrix.
+    """
+    (first, last), (depth, width) = rows, shape
     within(x, last, depth)
     within(y, last, columns[1] * PANEL)
     within(panels, columns[1] * depth, PANEL)
     high, middle = panel_rows(y, SUMS[0]), panel_rows(y, SUMS[1])
+    begin = (columns[1] - 1) * PANEL
+    if width - begin <= (NARROW if lanes(y) < PANEL else FEW):
+        _multiply_narrow(x, panels, bias, y, rows, begin, width, depth, least)
+        columns = columns[0], columns[1] - 1
     to_middle = first + (last - first) // high * high
     to_one = to_middle + (last - to_middle) // middle * middle
     _multiply_high(x, panels, bias, y, first, to_middle, columns, depth, least)

@@ -11,7 +11,6 @@ import numpy as np
 from numbanet.kernels import PANEL
 from numbanet.kernels.jit import BITS
 
-
 FEW = 4  # lanes of a short vector
 
 
@@ -112,12 +111,25 @@ def tile_zero(rows, vectors, pointer):
     return np.zeros((rows, vectors, lanes_of(pointer.dtype)), pointer.dtype)
 
 
-def tile_load(rows, vectors, pointer, row_step, vector_step):
-    """The tile at a pointer"""
-    tile = tile_zero(rows, vectors, pointer)
+def _filled(tile, pointer, row_step, vector_step):
     for (r, v, k), _ in np.ndenumerate(tile):
         tile[r, v, k] = pointer[r * row_step + v * vector_step + k]
     return tile
+
+
+def tile_load(rows, vectors, pointer, row_step, vector_step):
+    """The tile at a pointer"""
+    return _filled(tile_zero(rows, vectors, pointer), pointer, row_step, vector_step)
+
+
+def few_zero(rows, vectors, pointer):
+    """A tile of zeros in short vectors"""
+    return tile_zero(rows, vectors, pointer)[:, :, :FEW]
+
+
+def few_load(rows, vectors, pointer, row_step, vector_step):
+    """The tile of short vectors at a pointer"""
+    return _filled(few_zero(rows, vectors, pointer), pointer, row_step, vector_step)
 
 
 def tile_store(tile, pointer, row_step, vector_step):

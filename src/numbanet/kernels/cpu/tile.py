@@ -17,7 +17,7 @@ from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, overload
 
 from numbanet.kernels import PANEL
-from numbanet.kernels.cpu.plain import lanes_of, panel_shape
+from numbanet.kernels.cpu.plain import FEW, lanes_of, panel_shape
 from numbanet.kernels.cpu.simd import INT32, INT64, Vector, constant, multiply_add, read, spread, write
 from numbanet.kernels.jit import JIT
 
@@ -63,30 +63,37 @@ def _place(builder, pointer, row_step, vector_step, place):
     return _step(builder, _step(builder, pointer, row_step, row), vector_step, vector)
 
 
-def _tile_of(rows, vectors, pointer):
-    return Tile(Vector(pointer.dtype), rows.literal_value, vectors.literal_value)
+def _tile_of(rows, vectors, pointer, most):
+    vector = Vector(pointer.dtype, min(most, lanes_of(pointer.dtype)))
+    return Tile(vector, rows.literal_value, vectors.literal_value)
 
 
-@intrinsic(prefer_literal=True)
-def _tile_zero(typingctx, rows, vectors, pointer):
-    tile = _tile_of(rows, vectors, pointer)
+def _zeros(most):
+    @intrinsic(prefer_literal=True)
+    def zero(typingctx, rows, vectors, pointer):
+        tile = _tile_of(rows, vectors, pointer, most)
 
-    def codegen(context, builder, signature, arguments):
-        return ir.Constant(ir.ArrayType(tile.vector.llvm, len(tile.places)), None)
+        def codegen(context, builder, signature, arguments):
+            return ir.Constant(ir.ArrayType(tile.vector.llvm, len(tile.places)), None)
 
-    return tile(rows, vectors, pointer), codegen
+        return tile(rows, vectors, pointer), codegen
+
+    return zero
 
 
-@intrinsic(prefer_literal=True)
-def _tile_load(typingctx, rows, vectors, pointer, row_step, vector_step):
-    tile = _tile_of(rows, vectors, pointer)
+def _loader(most):
+    @intrinsic(prefer_literal=True)
+    def load(typingctx, rows, vectors, pointer, row_step, vector_step):
+        tile = _tile_of(rows, vectors, pointer, most)
 
-    def codegen(context, builder, signature, arguments):
-        where = arguments[2:]
-        values = [read(builder, _place(builder, *where, place), tile.vector) for place in tile.places]
-        return _packed(builder, tile, values)
+        def codegen(context, builder, signature, arguments):
+            where = arguments[2:]
+            values = [read(builder, _place(builder, *where, place), tile.vector) for place in tile.places]
+            return _packed(builder, tile, values)
 
-    return tile(rows, vectors, pointer, types.intp, types.intp), codegen
+        return tile(rows, vectors, pointer, types.intp, types.intp), codegen
+
+    return load
 
 
 def _panel_tile(sums, pointer):
@@ -230,7 +237,8 @@ def _transpose(typingctx, source, source_step, rows, target, target_step, column
 
 
 if JIT:
-    tile_zero, tile_load, tile_store = _tile_zero, _tile_load, _tile_store
+    tile_zero, tile_load, tile_store = _zeros(PANEL), _loader(PANEL), _tile_store
+    few_zero, few_load = _zeros(FEW), _loader(FEW)
     tile_floor, tile_product, transpose = _tile_floor, _tile_product, _transpose
     panel_zero, panel_load = _panel_zero, _panel_load
 
@@ -252,6 +260,8 @@ if JIT:
 
 else:
     from numbanet.kernels.cpu.plain import (
+        few_load,
+        few_zero,
         panel_load,
         panel_rows,
         panel_width,
@@ -265,6 +275,8 @@ else:
     )
 
 __all__ = [
+    "few_load",
+    "few_zero",
     "panel_load",
     "panel_rows",
     "panel_width",

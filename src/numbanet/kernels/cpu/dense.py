@@ -16,10 +16,10 @@ from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.gemm import correlate, multiply
 from numbanet.kernels.cpu.memory import matrix, nothing, rows_at, scratch
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
-from numbanet.kernels.jit import kernel, scalar
+from numbanet.kernels.jit import kernel, piece
 
 
-@scalar
+@piece
 def _part(columns, first, last, batch, width):
     """Rows and panels that a product computes: some rows, or if `columns` some panels for the whole batch."""
     begin = first - first  # not 0: a constant would make another type of the pair, and compile the product twice

@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 
 from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
 from numbanet.kernels.cpu.memory import address_of, table_at
-from numbanet.kernels.jit import JIT, POINTERS, loop, registered, scalar
+from numbanet.kernels.jit import JIT, POINTERS, loop, piece, registered
 
 OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH = range(5)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -146,7 +146,7 @@ _yield = types.ExternalFunction("sched_yield", types.int32()) if os.name == "pos
 if JIT:
     atomic_load, atomic_add, atomic_replace, pause = _atomic_load, _atomic_add, _atomic_replace, _pause
 
-    @scalar
+    @piece
     def offer_core():
         """Let another thread have the core"""
         _yield()
@@ -164,7 +164,7 @@ else:
         pass
 
 
-@scalar
+@piece
 def _begin(step, batch):
     step[BATCH] = batch
     step[START] = batch * step[BATCH_SIZE]
@@ -172,7 +172,7 @@ def _begin(step, batch):
     step[SCORE] = step[START] * step[EACH]
 
 
-@scalar
+@piece
 def _share(ops, tasks, begin, end, theta, work, step):
     """Run some tasks; rows beyond a short last batch are left out."""
     for t in range(begin, end):
@@ -185,7 +185,7 @@ def _share(ops, tasks, begin, end, theta, work, step):
                 call(ops[k, 0], ops[k], theta, work, step, first, last)
 
 
-@scalar
+@piece
 def _serially(ops, tasks, shares, theta, work, step, first, last):
     """Steps from batch `first` to batch `last`, all tasks of all workers one after the other."""
     old = flush_denormals()
@@ -207,7 +207,7 @@ def run_serial(ops, tasks, shares, theta, work, apart, steps, board, first, last
     _serially(ops, tasks, shares, theta, work, steps[0], first, last)
 
 
-@scalar
+@piece
 def _claim(board, owner, meeting, size):
     """The number of a task of the owner's share that nobody has begun, or -1; the first claim opens the share"""
     while True:
@@ -219,7 +219,7 @@ def _claim(board, owner, meeting, size):
             return taken
 
 
-@scalar
+@piece
 def _all_done(board, workers, count):
     """Have all workers together done so many tasks?"""
     total = 0
@@ -228,7 +228,7 @@ def _all_done(board, workers, count):
     return total >= count
 
 
-@scalar
+@piece
 def _do_share(tables, board, meeting, phase, owner, step):
     """Do what is left of a worker's share of a phase; returns the number of tasks done"""
     ops, tasks, shares, theta, work = tables
@@ -241,7 +241,7 @@ def _do_share(tables, board, meeting, phase, owner, step):
     return count
 
 
-@scalar
+@piece
 def _work(tables, steps, board, worker, updates, first, last):
     """A worker's part of the steps from batch `first`, after so many updates, to batch `last`."""
     old = flush_denormals()

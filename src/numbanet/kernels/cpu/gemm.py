@@ -29,17 +29,19 @@ from numbanet.kernels.cpu.tile import (
     tile_zero,
     transpose,
 )
-from numbanet.kernels.jit import BITS, scalar
+from numbanet.kernels.jit import BITS, inlined, piece
 
 # Accumulators of a tile: 16 registers hold 12 and what is multiplied, 32 registers 16 or more.
 SUMS = (16, 4, 1) if BITS == 512 else (12, 4, 1)
 ROW = 4  # vectors of the tile of a single row
 DEEP = 128  # rows of a batch that a gradient takes at a time: each lies in a page of its own
+HIGH = 8  # rows at a time of a panel of few columns
+ACROSS = 4  # columns at a time then
 NARROW = 12  # columns of a panel up to which it is not taken as a whole
 
 
 def _multiply_tiles(sums_at_once):
-    @scalar
+    @inlined
     def loop(x, panels, bias, y, first, last, columns, depth, least):
         rows, width = panel_rows(y, sums_at_once), panel_width(y)
         for o in range(columns[0] * PANEL, columns[1] * PANEL, width):
@@ -52,52 +54,49 @@ def _multiply_tiles(sums_at_once):
     return loop
 
 
-def _narrow_tiles(rows, zero, fetch):
-    @scalar
-    def loop(x, panels, bias, y, begin, end, o, depth, least):
+def _narrow_tiles(zero, fetch):
+    @inlined
+    def loop(x, panels, bias, y, first, last, o, depth, least):
         panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
-        for r in range(begin, end, rows):
-            sums = fetch(rows, 1, start, 0, PANEL) if bias.shape[0] else zero(rows, 1, start)
+        for r in range(first, last, HIGH):
+            sums = fetch(HIGH, 1, start, 0, PANEL) if bias.shape[0] else zero(HIGH, 1, start)
             sums = tile_product(sums, at(x, r, 0), x.shape[1], 1, panel, PANEL, PANEL, depth)
             tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], PANEL)
 
     return loop
 
 
-_vector_high, _vector_one = _narrow_tiles(8, tile_zero, tile_load), _narrow_tiles(1, tile_zero, tile_load)
-_few_high, _few_one = _narrow_tiles(8, few_zero, few_load), _narrow_tiles(1, few_zero, few_load)
-
-
-@scalar
-def _multiply_narrow(x, panels, bias, y, rows, first, last, depth, least):
-    """Columns from first to last of a panel, as few as they are, by vectors and a short vector at the end"""
-    to_one = rows[0] + (rows[1] - rows[0]) // 8 * 8
-    for o in range(first, last, lanes(y)):
-        if last - o <= FEW:
-            _few_high(x, panels, bias, y, rows[0], to_one, o, depth, least)
-            _few_one(x, panels, bias, y, to_one, rows[1], o, depth, least)
-        else:
-            _vector_high(x, panels, bias, y, rows[0], to_one, o, depth, least)
-            _vector_one(x, panels, bias, y, to_one, rows[1], o, depth, least)
+_multiply_vector, _multiply_few = _narrow_tiles(tile_zero, tile_load), _narrow_tiles(few_zero, few_load)
 
 
 _multiply_high, _multiply_middle, _multiply_one = map(_multiply_tiles, SUMS)
 
 
-@scalar
+@inlined
 def _multiply_row(x, panels, bias, y, r, columns, depth, least):
     """A single row: four vectors of columns at a time, for a sum must wait 4 cycles between two of its additions"""
-    width, end = lanes(y), columns[1] * PANEL
-    narrow = end - (end - columns[0] * PANEL) % (ROW * width)
-    for o in range(columns[0] * PANEL, narrow, ROW * width):
+    for o in range(columns[0] * PANEL, columns[1] * PANEL, ROW * lanes(y)):
         panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
-        sums = tile_load(1, ROW, start, 0, width) if bias.shape[0] else tile_zero(1, ROW, start)
+        sums = tile_load(1, ROW, start, 0, lanes(y)) if bias.shape[0] else tile_zero(1, ROW, start)
         sums = tile_product(sums, at(x, r, 0), x.shape[1], 1, panel, depth * PANEL, PANEL, depth)
-        tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], width)
-    _multiply_one(x, panels, bias, y, r, r + 1, (narrow // PANEL, columns[1]), depth, least)
+        tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], lanes(y))
 
 
-@scalar
+@piece
+def _multiply_panels(x, panels, bias, y, rows, columns, depth, least):
+    first, last = rows
+    high, middle = panel_rows(y, SUMS[0]), panel_rows(y, SUMS[1])
+    to_middle = first + (last - first) // high * high
+    to_one = to_middle + (last - to_middle) // middle * middle
+    _multiply_high(x, panels, bias, y, first, to_middle, columns, depth, least)
+    _multiply_middle(x, panels, bias, y, to_middle, to_one, columns, depth, least)
+    wide = columns[1] - (columns[1] - columns[0]) % max(1, ROW * lanes(y) // PANEL)
+    for r in range(to_one, last):
+        _multiply_row(x, panels, bias, y, r, (columns[0], wide), depth, least)
+    _multiply_one(x, panels, bias, y, to_one, last, (wide, columns[1]), depth, least)
+
+
+@piece
 def multiply(x, panels, bias, y, rows, columns, shape, least):
     """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows and panels (from, to); perhaps no bias
 
@@ -107,21 +106,22 @@ def multiply(x, panels, bias, y, rows, columns, shape, least):
     within(x, last, depth)
     within(y, last, columns[1] * PANEL)
     within(panels, columns[1] * depth, PANEL)
-    high, middle = panel_rows(y, SUMS[0]), panel_rows(y, SUMS[1])
-    begin = (columns[1] - 1) * PANEL
-    if width - begin <= (NARROW if lanes(y) < PANEL else FEW):
-        _multiply_narrow(x, panels, bias, y, rows, begin, width, depth, least)
-        columns = columns[0], columns[1] - 1
-    to_middle = first + (last - first) // high * high
-    to_one = to_middle + (last - to_middle) // middle * middle
-    _multiply_high(x, panels, bias, y, first, to_middle, columns, depth, least)
-    _multiply_middle(x, panels, bias, y, to_middle, to_one, columns, depth, least)
-    for r in range(to_one, last):
-        _multiply_row(x, panels, bias, y, r, columns, depth, least)
+    narrow = (columns[1] - 1) * PANEL  # the last panel, if it has few columns
+    if width - narrow > (FEW if lanes(y) == PANEL else NARROW):
+        _multiply_panels(x, panels, bias, y, rows, columns, depth, least)
+        return
+    rest = first + (last - first) // HIGH * HIGH
+    for o in range(narrow, width, lanes(y)):
+        if width - o <= FEW:
+            _multiply_few(x, panels, bias, y, first, rest, o, depth, least)
+        else:
+            _multiply_vector(x, panels, bias, y, first, rest, o, depth, least)
+    _multiply_panels(x, panels, bias, y, rows, (columns[0], columns[1] - 1), depth, least)
+    _multiply_panels(x, panels, bias, y, (rest, last), (columns[1] - 1, columns[1]), depth, least)
 
 
 def _correlate_tiles(sums_at_once):
-    @scalar
+    @inlined
     def loop(x, dy, g, first, last, part, depth):
         (i_first, g_first, o), (r_first, r_last) = part, depth
         rows, width = panel_rows(g, sums_at_once), panel_width(g)
@@ -138,49 +138,43 @@ def _correlate_tiles(sums_at_once):
 _correlate_high, _correlate_middle, _correlate_one = map(_correlate_tiles, SUMS)
 
 
-def _across_tiles(rows, vectors):
-    @scalar
+def _across_tiles(vectors):
+    @inlined
     def loop(x, dy, g, part, columns, depth):
         (i, g_row, o), width = part, lanes(g)
-        for j in range(columns[0], columns[1], rows):
+        for j in range(0, columns, ACROSS):
             place, a, b = at(g, g_row + j % width, j // width * width), at(dy, 0, o + j), at(x, 0, i)
-            sums = tile_product(tile_zero(rows, vectors, place), a, 1, dy.shape[1], b, PANEL, x.shape[1], depth)
+            sums = tile_product(tile_zero(ACROSS, vectors, place), a, 1, dy.shape[1], b, PANEL, x.shape[1], depth)
             tile_store(sums, place, PANEL, width * PANEL)
 
     return loop
 
 
-_across_four, _across_two = _across_tiles(4, 2), _across_tiles(2, 2)
-_across_four_short, _across_two_short = _across_tiles(4, 1), _across_tiles(2, 1)
+_across_two, _across_one = _across_tiles(2), _across_tiles(1)
 
 
-@scalar
+@inlined
 def _correlate_across(x, dy, g, begin, end, part, columns, depth):
     """A panel of few columns: tiles of columns x inputs, transposed in squares where they lie; returns the end
 
-    With 10 columns 10 or 12 multiply-adds instead of 16. A last part of the inputs that fills no vector is left over.
+    With 10 columns 12 multiply-adds instead of 16. A last part of the inputs that fills no vector is left over.
     """
     first, g_first, o = part
     width = lanes(g)
-    to_two = columns // 4 * 4 if width >= 4 else 0
-    i = begin
-    while i + width <= end:
-        here, wide = (i, g_first + i - first, o), i + 2 * width <= end
-        if wide:
-            _across_four(x, dy, g, here, (0, to_two), depth)
-            _across_two(x, dy, g, here, (to_two, columns), depth)
-        else:
-            _across_four_short(x, dy, g, here, (0, to_two), depth)
-            _across_two_short(x, dy, g, here, (to_two, columns), depth)
-        for row in range(here[1], here[1] + (2 * width if wide else width), width):
-            for j in range(0, PANEL, width):
-                square = at(g, row, j)
-                transpose(square, PANEL, min(columns - j, width), square, PANEL, width)
-        i += 2 * width if wide else width
-    return i
+    two = begin + (end - begin) // (2 * width) * 2 * width
+    one = two + (end - two) // width * width
+    for i in range(begin, two, 2 * width):
+        _across_two(x, dy, g, (i, g_first + i - first, o), columns, depth)
+    for i in range(two, one, width):
+        _across_one(x, dy, g, (i, g_first + i - first, o), columns, depth)
+    for row in range(g_first + begin - first, g_first + one - first, width):
+        for j in range(0, PANEL, width):
+            square = at(g, row, j)
+            transpose(square, PANEL, columns - j, square, PANEL, width)
+    return one
 
 
-@scalar
+@inlined
 def correlate(x, dy, g, first, last, shape, depth):
     """g[i, o] = sum_r x[r, i] dy[r, o] over `depth` rows, for rows of panels from first to last; g's row 0 is first"""
     inputs, units = shape
@@ -192,7 +186,7 @@ def correlate(x, dy, g, first, last, shape, depth):
         end = min(inputs, begin + last - first - done)
         within(dy, depth, (panel + 1) * PANEL)
         columns, across = min(PANEL, units - panel * PANEL), begin
-        if columns <= NARROW:
+        if columns <= NARROW and lanes(g) >= ACROSS:
             across = _correlate_across(x, dy, g, begin, end, (begin, done, panel * PANEL), columns, depth)
         to_middle = across + (end - across) // high * high
         to_one = to_middle + (end - to_middle) // middle * middle

@@ -49,7 +49,7 @@ cross_entropy = _loss("cross_entropy", scalar.cross, scalar.cross_slope, mean=Fa
 binary_cross_entropy = _loss("binary_cross_entropy", scalar.binary_cross, scalar.binary_cross_slope, mean=True)
 
 
-@jit.scalar
+@jit.piece
 def _narrow_softmax(logits, t, y, dx, batch, width, r):
     """One row in one vector; returns sum_k exp(x[k] - top), sum_k t[k], sum_k t[k] (x[k] - top), top = max_k x[k]"""
     shifted = logits - max_of(first_lanes(logits, width, -np.inf))
@@ -61,7 +61,7 @@ def _narrow_softmax(logits, t, y, dx, batch, width, r):
     return total, mass, sum_of(t * shifted)
 
 
-@jit.scalar
+@jit.inlined
 def _wide_softmax(x, target, y, dx, batch, width, r):
     """The same for any number of columns"""
     tops = splat(x, -np.inf)

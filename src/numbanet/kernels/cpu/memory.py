@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numbanet.kernels import OPERAND, SCRATCH, SIZES, START, WORKER
 from numbanet.kernels.cpu.plain import lanes_of
 from numbanet.kernels.cpu.simd import Vector, lanes
-from numbanet.kernels.jit import JIT, scalar
+from numbanet.kernels.jit import JIT, piece
 
 FIRST = 1 + SIZES  # where the operands begin in a row: the address and the sizes come before
 ALIGNMENT = 64  # bytes; a vector load across a cache line costs 15 to 20% of a matrix product
@@ -100,7 +100,7 @@ def _converted(builder, kind, wanted, value):
 def _element_reader(dtype):
     pointer = _pointer_to(getattr(types, dtype))
 
-    @scalar
+    @piece
     def element(source, index):
         return carray(pointer(source + index * size), (1,))[0]
 
@@ -110,13 +110,13 @@ def _element_reader(dtype):
 
 if JIT:
 
-    @scalar
+    @piece
     def matrix(memory, op, k):
         """Operand k, which lies in memory (theta or the workspace)."""
         at = FIRST + OPERAND * k
         return carray(_shift(memory, op[at]), (op[at + 1], op[at + 2]))
 
-    @scalar
+    @piece
     def rows_at(memory, op, k, step):
         """Operand k, rows of the batch: in the workspace, or of the data set from the batch's first row on."""
         at = FIRST + OPERAND * k
@@ -125,52 +125,52 @@ if JIT:
         first = _shift(_pointer_like(memory, op[at]), step[START] * op[at + 2])
         return carray(first, (op[at + 1] - step[START], op[at + 2]))
 
-    @scalar
+    @piece
     def scratch(work, op, k, step):
         """Operand k, which lies in the worker's own scratch memory; its row 0 is the first row under way."""
         at = FIRST + OPERAND * k
         return carray(_shift(work, op[at] + step[WORKER] * step[SCRATCH]), (op[at + 1], op[at + 2]))
 
-    @scalar
+    @piece
     def nothing(memory):
         """A matrix without rows."""
         return carray(memory, (0, 0))
 
-    @scalar
+    @piece
     def notes(like, vectors):
         """A matrix of so many rows of one vector each on the stack, which nobody has set."""
         return carray(_on_stack(like, vectors), (vectors, lanes(like)))
 
-    @scalar
+    @piece
     def outside_like(memory, op, k):
         """Operand k, an array of the model's dtype outside of theta and the workspace."""
         at = FIRST + OPERAND * k
         return carray(_pointer_like(memory, op[at]), (op[at + 1], op[at + 2]))
 
-    @scalar
+    @piece
     def outside_int64(op, k):
         """Operand k, an int64 array outside of theta and the workspace."""
         at = FIRST + OPERAND * k
         return carray(_int64_pointer(op[at]), (op[at + 1], op[at + 2]))
 
-    @scalar
+    @piece
     def outside_float64(op, k):
         """Operand k, a float64 array outside of theta and the workspace."""
         at = FIRST + OPERAND * k
         return carray(_float64_pointer(op[at]), (op[at + 1], op[at + 2]))
 
-    @scalar
+    @piece
     def place(op, k):
         """Operand k, an array of any dtype outside: address, row stride and column stride in elements"""
         at = FIRST + OPERAND * k
         return op[at], op[at + 2], op[at + 3]
 
-    @scalar
+    @piece
     def table_at(tables, k):
         """The int64 table whose address, rows and columns row k holds"""
         return carray(_int64_pointer(tables[k, 0]), (tables[k, 1], tables[k, 2]))
 
-    @scalar
+    @piece
     def address_of(array):
         """The address of an array's first element"""
         return array.ctypes.data
@@ -250,7 +250,7 @@ else:
 
 if config.BOUNDSCHECK:
 
-    @scalar
+    @piece
     def within(matrix, rows, columns):
         """IndexError if a matrix has fewer rows or columns than a product is about to touch"""
         if rows > matrix.shape[0] or columns > matrix.shape[1]:
@@ -258,7 +258,7 @@ if config.BOUNDSCHECK:
 
 else:
 
-    @scalar
+    @piece
     def within(matrix, rows, columns):
         """Checked under NUMBA_BOUNDSCHECK=1 only"""
 

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from numba.extending import overload
 
-from numbanet.kernels import scalar
+from numbanet.kernels import jit, scalar
 from numbanet.kernels.cpu.simd import Vector, copysign, exponent, fma, mantissa, nearest, scale
 from numbanet.kernels.jit import JIT
-from numbanet.kernels.jit import scalar as inlined
 from numbanet.kernels.scalar import absolute, where
 
 INF = float("inf")
@@ -36,7 +35,7 @@ LN2_F32, HALF_LN2_F32 = 0.6931471824645996, 0.3465735912322998
 TINY_F32, TINY_F64 = 2.0**-126, 2.0**-1022
 
 
-@inlined
+@jit.scalar
 def exp_f32(x):
     """exp(x) = 2**n e**r with n = round(x / ln 2), at most 127, so that r lies in [-ln2/2, ln2]; error <= 1.8 ulp.
 
@@ -57,7 +56,7 @@ def exp_f32(x):
     return scale(p, n)
 
 
-@inlined
+@jit.scalar
 def exp_f64(x):
     """exp(x) = 2**n e**r as exp_f32, n at most 1023 and r in [-ln2/2, ln2]; error <= 1.2 ulp."""
     x = where(x < -709.0, -709.0, x)
@@ -80,7 +79,7 @@ def exp_f64(x):
     return scale(p, n)
 
 
-@inlined
+@jit.scalar
 def log_f32(x):
     """log(x) = e ln2 + log(1 + f), x = 2**e (1 + f) and log(1 + f) = f + f**2 p(f); error <= 1.2 ulp."""
     f = mantissa(x) - 1.0
@@ -98,7 +97,7 @@ def log_f32(x):
     return where(x < INF, p, x)
 
 
-@inlined
+@jit.scalar
 def log_f64(x):
     """log(x) = e ln2 + log(1 + f), x = 2**e (1 + f), s = f / (2 + f), z = s**2; error <= 0.9 ulp.
 
@@ -123,7 +122,7 @@ def log_f64(x):
     return where(x < INF, p, x)
 
 
-@inlined
+@jit.scalar
 def log1p_unit_f32(u):
     """log(1 + u) = u + u**2 p(u) for u in [0, 1] only; error <= 1.5 ulp."""
     p = fma(u, 0.005365422461181879, -0.030068300664424896)
@@ -136,7 +135,7 @@ def log1p_unit_f32(u):
     return fma(u * u, p, u)
 
 
-@inlined
+@jit.scalar
 def log1p_unit_f64(u):
     """log(1 + u) = u - s (u - z p(z)), s = u / (2 + u), z = s**2, for u in [0, 1] only; error <= 1.5 ulp."""
     s = u / (u + 2.0)
@@ -152,7 +151,7 @@ def log1p_unit_f64(u):
     return fma(-s, fma(-z, p, u), u)
 
 
-@inlined
+@jit.scalar
 def tanh_f32(x):
     """tanh(x) = h / (h + 1), h = expm1(2 |x|) / 2 = 2**n (expm1(2 y) / 2) + (2**n - 1) / 2; error <= 2.5 ulp.
 
@@ -171,7 +170,7 @@ def tanh_f32(x):
     return copysign(where(a > 9.125, 1.0, h / (h + 1.0)), x)
 
 
-@inlined
+@jit.scalar
 def tanh_f64(x):
     """tanh(x) = h / (h + 1), h = expm1(2 |x|) / 2 = 2**n (expm1(2 y) / 2) + (2**n - 1) / 2; error <= 2.7 ulp.
 
@@ -196,7 +195,7 @@ def tanh_f64(x):
     return copysign(where(a > 19.1, 1.0, h / (h + 1.0)), x)
 
 
-@inlined
+@jit.scalar
 def erf_f32(x):
     """erf(x) = a + a p(a**2) for a = |x| < 1, 1 - q(a)**4 above, one from about 4 on; error <= 1.9 ulp."""
     a = absolute(x)
@@ -218,7 +217,7 @@ def erf_f32(x):
     return copysign(where(a < 1.0, fma(p, a, a), fma(-q, q, 1.0)), x)
 
 
-@inlined
+@jit.scalar
 def erf_f64(x):
     """erf(x) = a + a p(a**2) for a = |x| < 1, 1 - q(a)**8 above, one from about 6 on; error <= 2.1 ulp."""
     a = absolute(x)
@@ -260,7 +259,7 @@ def erf_f64(x):
 def _supply(name, single, double):
     """Compile scalar.NAME on vectors to one of two functions."""
 
-    @overload(getattr(scalar, name))
+    @overload(getattr(scalar, name), inline="always")
     def supplied(x):
         if not isinstance(x, Vector):
             return None

@@ -196,6 +196,21 @@ def _one_lane(typingctx, array, lane):
     return vector(array, types.intp), codegen
 
 
+def known(find, prefer_literal=False):
+    """An intrinsic whose result is a whole number that follows from the arguments' types: find(array, *literals)."""
+
+    def typed(array, *literals):
+        number = find(array, *(literal.literal_value for literal in literals))
+        return types.intp(array, *literals), lambda context, builder, sig, arguments: ir.Constant(INT64, number)
+
+    if prefer_literal:
+        return intrinsic(prefer_literal=True)(lambda typingctx, array, literal: typed(array, literal))
+    return intrinsic(lambda typingctx, array: typed(array))
+
+
+_lanes = known(lambda array: lanes_of(array.dtype))
+
+
 # -- arithmetic
 
 
@@ -370,29 +385,21 @@ def _negative(context, builder, sig, arguments):
 
 if JIT:
     load, load_few, store, at, splat, first_lanes = _loader(PANEL), _loader(FEW), _store, _at, _splat, _first_lanes
-    one_lane = _one_lane
+    lanes, one_lane = _lanes, _one_lane
     fma, nearest, copysign, scale = _fma, _nearest, _copysign, _scaled
     exponent, mantissa, sum_of, max_of = _exponent_of, _mantissa_of, _sum_of, _max_of
 
-    def lanes(array):
-        """Elements of a vector of the array's dtype."""
-
-    @overload(lanes)
-    def _lanes(array):
-        count = lanes_of(array.dtype)
-        return lambda array: count
-
-    @overload(scalar.where)
+    @overload(scalar.where, inline="always")
     def _vector_where(condition, a, b):
         if isinstance(condition, Mask):
             return lambda condition, a, b: _where(condition, a, b)
         return None
 
-    @overload(scalar.sqrt)
+    @overload(scalar.sqrt, inline="always")
     def _vector_sqrt(x):
         return (lambda x: _sqrt(x)) if isinstance(x, Vector) else None
 
-    @overload(scalar.absolute)
+    @overload(scalar.absolute, inline="always")
     def _vector_absolute(x):
         return (lambda x: _absolute(x)) if isinstance(x, Vector) else None
 

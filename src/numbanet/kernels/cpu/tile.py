@@ -14,11 +14,11 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from numbanet.kernels import PANEL
 from numbanet.kernels.cpu.plain import FEW, lanes_of, panel_shape
-from numbanet.kernels.cpu.simd import INT32, INT64, Vector, constant, multiply_add, read, spread, write
+from numbanet.kernels.cpu.simd import INT32, INT64, Vector, constant, known, multiply_add, read, spread, write
 from numbanet.kernels.jit import JIT
 
 
@@ -236,27 +236,16 @@ def _transpose(typingctx, source, source_step, rows, target, target_step, column
     return types.void(source, n, n, target, n, n), codegen
 
 
+_panel_rows = known(lambda array, sums: panel_shape(sums, lanes_of(array.dtype))[0], prefer_literal=True)
+_panel_width = known(lambda array: panel_shape(1, lanes_of(array.dtype))[1] * lanes_of(array.dtype))
+
 if JIT:
     tile_zero, tile_load, tile_store = _zeros(PANEL), _loader(PANEL), _tile_store
     few_zero, few_load = _zeros(FEW), _loader(FEW)
     tile_floor, tile_product, transpose = _tile_floor, _tile_product, _transpose
     panel_zero, panel_load = _panel_zero, _panel_load
 
-    def panel_rows(array, sums):
-        """Rows of a tile of so many accumulators on a panel of the array's dtype."""
-
-    def panel_width(array):
-        """Columns of such a tile."""
-
-    @overload(panel_rows, prefer_literal=True)
-    def _panel_rows(array, sums):
-        rows, _ = panel_shape(sums.literal_value, lanes_of(array.dtype))
-        return lambda array, sums: rows
-
-    @overload(panel_width)
-    def _panel_width(array):
-        width = panel_shape(1, lanes_of(array.dtype))[1] * lanes_of(array.dtype)
-        return lambda array: width
+    panel_rows, panel_width = _panel_rows, _panel_width
 
 else:
     from numbanet.kernels.cpu.plain import (

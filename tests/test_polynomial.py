@@ -79,7 +79,8 @@ def computed(name, x, flush=True):
         short = {"float32": "f32", "float64": "f64"}[x.dtype.name]
         function = getattr(polynomial, f"{name}_{short}", None) or getattr(scalar, name)
         with np.errstate(all="ignore"):
-            return np.asarray(function(x)).astype(x.dtype)
+            found = np.asarray(function(x)).astype(x.dtype)
+        return np.where(np.abs(found) < np.finfo(x.dtype).tiny, 0 * found, found) if flush else found
     if name not in _ready:
         _ready[name] = applied(name)
     rows = np.zeros((1, -(-len(x) // 16) * 16), x.dtype)

@@ -144,7 +144,7 @@ class Quick:
         self._outputs = int(np.prod(shape))
         self._most = self.ROWS if width * self._real.itemsize % SAME_SETS else 15  # rows, less than a tile
         self._loop = program.device.quick[program.dtype].ready()
-        program.bind(samples, np.zeros((1, width), self._real))
+        program.bind(samples, np.empty((self.ROWS, width), self._real))
         program.bind("predictions", np.zeros((self.ROWS, self._outputs), self._real))
         program.bind("order", np.arange(self.ROWS)[:, None])
         program.start(self.ROWS, self.ROWS)

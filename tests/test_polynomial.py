@@ -80,7 +80,8 @@ def computed(name, x, flush=True):
         function = getattr(polynomial, f"{name}_{short}", None) or getattr(scalar, name)
         with np.errstate(all="ignore"):
             found = np.asarray(function(x)).astype(x.dtype)
-        return np.where(np.abs(found) < np.finfo(x.dtype).tiny, 0 * found, found) if flush else found
+        flushed = np.where(np.abs(found) < np.finfo(x.dtype).tiny, np.copysign(0, found), found)
+        return flushed if flush else found
     if name not in _ready:
         _ready[name] = applied(name)
     rows = np.zeros((1, -(-len(x) // 16) * 16), x.dtype)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from numbanet.pace import AGAIN, SLICE, TRIALS, Pace
+from numbanet.pace import AGAIN, SLICE, SOON, TRIALS, Pace
 
 
 def simulate(pace, batches, serial, parallel):
@@ -52,6 +52,17 @@ def test_a_busy_neighbour_comes_and_goes():
     assert pace.faster
     before = next(k for k, (way, count, _) in enumerate(slices) if way and count > 1)
     assert before <= AGAIN + 2 * TRIALS
+
+
+def test_a_short_spell_of_equal_ways_is_soon_over():
+    """Two virtual cores that are one real core for a while: nothing is lost then, little after it."""
+    pace = Pace(1e9)
+    simulate(pace, 1000, 1e-3, 5e-4)
+    simulate(pace, 1000, 1e-3, 1.1e-3)
+    assert not pace.faster
+    slices, _ = simulate(pace, 2000, 1e-3, 5e-4)
+    before = next(k for k, (way, count, _) in enumerate(slices) if way and count > 1)
+    assert before <= SOON + 2 * TRIALS
 
 
 def test_a_slow_first_trial_does_not_mislead():

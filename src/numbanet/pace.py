@@ -12,6 +12,8 @@ TRIAL = 1e-3  # seconds of serial work of a trial: a call in parallel costs 10 t
 TRIALS = 3  # by which a way of running is judged
 HOPELESS = 2  # times as long as on one thread: a second trial in parallel is the last then; the first starts threads
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
+SOON = 4  # the same where it is not much slower, for then a trial costs little
+CLOSE = 1.5  # times as long is not much slower: two virtual cores may be one real core for a while
 # Multiply-adds from which several threads are tried, about 10 us of work: below that they never gain.
 PARALLEL_COST = 500_000
 
@@ -49,6 +51,11 @@ class Pace:
         return None not in self.seconds.values() and self.seconds[True] < self.seconds[False]
 
     @property
+    def _close(self):
+        """Do both ways take about as long?"""
+        return None not in self.seconds.values() and max(self.seconds.values()) < CLOSE * min(self.seconds.values())
+
+    @property
     def _hopeless(self):
         serial, parallel = self.seconds[False], self.seconds[True]
         return serial is not None and parallel is not None and parallel > HOPELESS * serial
@@ -65,5 +72,5 @@ class Pace:
             return
         self.seconds[parallel] = each
         self._slices += 1
-        if self.may_parallel and self._slices % AGAIN == 0:
-            self._trials[not self.faster] = 0
+        if self.may_parallel and self._slices >= (SOON if self._close else AGAIN):
+            self._trials[not self.faster], self._slices = 0, 0

@@ -22,18 +22,21 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peer_workers import PEERS, seconds
+from benchmarks.peer_workers import PEERS, fma_rate, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = 0.04  # seconds of work in one sample
-PAUSE = 0.02  # seconds after a sample, in which the threads of the last contestant stop to spin
+PAUSE = 0.15  # seconds after a sample, in which the threads of the last contestant stop to spin: OpenBLAS, after 0.1 s
 LOOK = 0.2  # seconds between looks at what other processes do
+UNITS = 2**17  # of multiply-adds in registers, some 0.4 ms of them, to see whether cores are whole
+WHOLE = 0.8  # of the rate of a core alone
 QUIET = 0.15  # cores that other processes may use in a round
 START, PREPARE, MEASURE = 120, 300, 120  # seconds to wait for an answer
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -181,6 +184,25 @@ class Worker:
 # -- the race
 
 
+class Cores:
+    """Whether each core has a real one to itself: virtual ones may be two halves of one for seconds at a time."""
+
+    def __init__(self, count):
+        self.run, _ = fma_rate()
+        self.run(1)  # compiles
+        self.alone = min(seconds(self.run, UNITS) for _ in range(50))
+        self.threads, self.start = ThreadPoolExecutor(count), threading.Barrier(count)
+        self.count = count
+
+    def whole(self):
+        """Do all cores at once compute about as fast as one alone?"""
+        return self.alone > WHOLE * max(self.threads.map(self._together, range(self.count)))
+
+    def _together(self, _):
+        self.start.wait()
+        return seconds(self.run, UNITS)
+
+
 def used_by_others(pids):
     """CPU seconds that all processes but these have used since the machine started; 0 where the system hides it."""
     try:
@@ -205,6 +227,7 @@ class Field:
     budget: float
     patience: float
     least: int = 5
+    cores: Cores | None = None  # samples are taken when they are whole
     workers: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     disturbed: dict = field(default_factory=dict)  # by task: cores that others used in the worst round that counts
@@ -252,6 +275,7 @@ class Field:
             began, times = time.perf_counter(), {}
             others = used_by_others(self._pids())
             for worker in list(units):
+                self._wait_for_cores()
                 answer = worker.ask(MEASURE, measure=units[worker])
                 if "seconds" in answer:
                     times[worker] = answer["seconds"] / units[worker]
@@ -281,6 +305,14 @@ class Field:
             self.patience -= took
             if (used_by_others(self._pids()) - used) / took < QUIET:
                 return
+
+    def _wait_for_cores(self):
+        """Wait until the cores are whole, while there is patience."""
+        began = time.perf_counter()
+        while self.cores and self.patience > 0 and not self.cores.whole():
+            time.sleep(0.01)
+            self.patience -= time.perf_counter() - began
+            began = time.perf_counter()
 
     def _complain(self, worker, task, answer):
         if "absent" in answer:

@@ -118,7 +118,7 @@ def fma_rate():
         return term(rounds, factor, term), codegen
 
     half = np.float32(0.5)  # halved and a half added: towards 1, so neither overflow nor denormals
-    run = numba.njit(error_model="numpy")(lambda units: multiply_add(units, half, half))
+    run = numba.njit(error_model="numpy", nogil=True)(lambda units: multiply_add(units, half, half))
     return run, 2 * accumulators * lanes
 
 
@@ -135,10 +135,10 @@ class Numbanet:
         self.net = common.net
 
     def training(self, task, arrays):
-        """fit, with all that it checks, and shuffles anew each epoch."""
+        """fit, with all that it checks."""
         model = self.net(task["sizes"])
         model.set_weights([array for pair in weights_of(arrays) for array in pair])
-        fit = functools.partial(model.fit, arrays["X"], arrays["y"], task["batch_size"], verbose=0)
+        fit = functools.partial(model.fit, arrays["X"], arrays["y"], task["batch_size"], verbose=0, shuffle=False)
         return lambda epochs: fit(epochs=epochs), fit(epochs=1).history["loss"]
 
     def inference(self, task, arrays):
@@ -188,15 +188,15 @@ class Torch:
         return torch.nn.Sequential(*layers[:-1], *last)
 
     def training(self, task, arrays):
-        """Epochs of batches that are indexed from tensors, in orders known beforehand."""
+        """Epochs of batches that are indexed from tensors, in an order known beforehand."""
         torch, batch_size = self.torch, task["batch_size"]
         model = self.net(arrays)
         optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
         X, y = torch.from_numpy(arrays["X"]), torch.from_numpy(arrays["y"])
-        orders = itertools.cycle(torch.from_numpy(arrays["orders"]))
+        order = torch.from_numpy(arrays["order"])
 
         def epoch():
-            for batch in next(orders).split(batch_size):
+            for batch in order.split(batch_size):
                 optimizer.zero_grad()
                 loss = torch.nn.functional.cross_entropy(model(X[batch]), y[batch])
                 loss.backward()
@@ -258,13 +258,12 @@ class Jax:
             return weights, losses.mean()
 
         X, y = jnp.asarray(arrays["X"]), jnp.asarray(arrays["y"], jnp.int32)
-        batches = arrays["orders"].reshape(len(arrays["orders"]), -1, task["batch_size"])
-        orders = itertools.cycle([jnp.asarray(order, jnp.int32) for order in batches])
-        weights, first = epoch(jax.tree.map(jnp.asarray, weights_of(arrays)), X, y, next(orders))
+        order = jnp.asarray(arrays["order"].reshape(-1, task["batch_size"]), jnp.int32)
+        weights, first = epoch(jax.tree.map(jnp.asarray, weights_of(arrays)), X, y, order)
 
         def run(epochs):
             nonlocal weights
-            for order in itertools.islice(orders, epochs):
+            for _ in range(epochs):
                 weights, value = epoch(weights, X, y, order)
             jax.block_until_ready((weights, value))
 
@@ -272,7 +271,7 @@ class Jax:
 
 
 class ScikitLearn:
-    """scikit-learn's MLPClassifier, with weights and orders of samples of its own."""
+    """scikit-learn's MLPClassifier, with initial weights of its own."""
 
     packages = ("scikit-learn",)
 
@@ -295,6 +294,7 @@ class ScikitLearn:
             tol=0,
             n_iter_no_change=np.inf,
             warm_start=True,
+            shuffle=False,
             random_state=0,
         )
 

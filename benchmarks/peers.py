@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 from benchmarks import common
 from benchmarks import products as product_cases
-from benchmarks.peer_race import PREPARE, QUIET, ROOT, Field
+from benchmarks.peer_race import PREPARE, QUIET, ROOT, Cores, Field
+from benchmarks.peer_workers import seconds
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 THREADS = sorted({1, CORES})
-ORDERS = 4  # epochs whose orders of samples the peers are given; they go round
 
 # Sizes of the layers, rows of a batch, steps of an epoch, and how many times faster than torch and jax it should be.
 TRAINING = [
@@ -121,14 +121,12 @@ def training_task(folder, sizes, batch_size, steps):
     Labels have nothing to do with the samples, so that there is always something left to learn: gradients that die
     away while it is measured would reach denormals.
     """
-    from numbanet.training import shuffled
-
     model, samples = common.net(sizes), batch_size * steps
     generator = np.random.default_rng(0)
     arrays = weights_of(model) | {
         "X": generator.standard_normal((samples, sizes[0]), np.float32),
         "y": generator.integers(0, sizes[-1], samples),
-        "orders": np.stack([shuffled(samples, model.seed, epoch) for epoch in range(ORDERS)]),
+        "order": np.arange(samples),
     }
     path = Path(folder) / "task.npz"
     np.savez(path, **arrays)
@@ -180,6 +178,14 @@ def floor_of(operations, peak):
     return operations / (peak * CORES) if peak else None
 
 
+def shuffling():
+    """Seconds a sample that numbanet takes for the order of an epoch."""
+    from numbanet.training import shuffled
+
+    samples = 2**15
+    return min(seconds(shuffled, samples, 0, epoch) for epoch in range(20)) / samples
+
+
 def training(field, peak):
     """Microseconds of a training step."""
     peers, rows = ("torch", "jax", "scikit-learn"), []
@@ -200,11 +206,11 @@ def training(field, peak):
     head = ["network, batch", *(f"numbanet, {threads_of(count)}" for count in THREADS)]
     head += [*peers, "floor", "x torch", "target", "x jax", "target"]
     what = "Training, microseconds a step: float32, SGD(0.01), relu, softmax with cross entropy, data in memory."
-    how = f"""numbanet: `fit` for two epochs or more, with all it checks and a new shuffle each epoch. torch: eager, the
-        usual loop. jax: the whole epoch in one jitted scan. Both are given the orders ready-made and gather batches by
-        index. scikit-learn: `MLPClassifier.fit`. Peers at their best of {" and ".join(map(threads_of, THREADS))}.
-        Floor: the multiply-adds at the peak of all cores, {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster
-        numbanet is, at its best too."""
+    how = f"""numbanet: `fit` for two epochs or more, with all it checks. torch: eager, the usual loop. jax: the whole
+        epoch in one jitted scan. scikit-learn: `MLPClassifier.fit`. All gather batches by index in an order that they
+        are given: none shuffles (numbanet's `fit` does by default, {figure(shuffling(), 1e9)} ns a sample). Peers at
+        their best of {" and ".join(map(threads_of, THREADS))}. Floor: the multiply-adds at the peak of all cores,
+        {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster numbanet is, at its best too."""
     return paragraphs(what, table(head, rows), how)
 
 
@@ -325,7 +331,7 @@ def parsed(arguments):
 
 def main(arguments=None):
     options = parsed(arguments)
-    field = Field(0.1, 0, least=3) if options.quick else Field(options.seconds, options.patience)
+    field = Field(0.1, 0, least=3) if options.quick else Field(options.seconds, options.patience, cores=Cores(CORES))
     with field:
         peak = peak_of(field)
         chosen = [options.only] if options.only else SECTIONS

@@ -96,6 +96,17 @@ def best(times, peer):
     return min((value for worker, value in times.items() if worker.peer == peer), default=None)
 
 
+def faster_peers(races):
+    """The sentence that says which peers were faster than numbanet; races: (name, {peer: seconds or None})."""
+    ahead = [
+        f"{peer} in {name} ({figure(seconds['numbanet'] / value)} times)"
+        for name, seconds in races
+        for peer, value in seconds.items()
+        if value and seconds["numbanet"] and value < seconds["numbanet"]
+    ]
+    return f"Faster than numbanet: {'; '.join(ahead)}." if ahead else "No peer was faster."
+
+
 def own(times):
     """numbanet's times by number of threads, None where there is none."""
     by_threads = {worker.threads: value for worker, value in times.items() if worker.peer == "numbanet"}
@@ -188,7 +199,7 @@ def shuffling():
 
 def training(field, peak):
     """Microseconds of a training step."""
-    peers, rows = ("torch", "jax", "scikit-learn"), []
+    peers, rows, races = ("torch", "jax", "scikit-learn"), [], []
     with tempfile.TemporaryDirectory() as folder:
         for sizes, batch_size, steps, targets in TRAINING:
             task = training_task(folder, sizes, batch_size, steps)
@@ -197,6 +208,7 @@ def training(field, peak):
             times, losses = field.race(task, workers)
             check_agreement(task, losses, relative=1e-3, absolute=0)
             mine, theirs = own(times), [best(times, peer) for peer in peers]
+            races.append((task["name"], {peer: best(times, peer) for peer in ("numbanet", *peers)}))
             floor = floor_of(operations(sizes, batch_size), peak)
             cells = [figure(value, 1e6 / steps) for value in (*mine, *theirs)]
             faster = [ratio(value, best(times, "numbanet")) for value in theirs[:2]]
@@ -210,13 +222,14 @@ def training(field, peak):
         epoch in one jitted scan. scikit-learn: `MLPClassifier.fit`. All gather batches by index in an order that they
         are given: none shuffles (numbanet's `fit` does by default, {figure(shuffling(), 1e9)} ns a sample). Peers at
         their best of {" and ".join(map(threads_of, THREADS))}. Floor: the multiply-adds at the peak of all cores,
-        {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster numbanet is, at its best too."""
+        {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster numbanet is, at its best too.
+        {faster_peers(races)}"""
     return paragraphs(what, table(head, rows), how)
 
 
 def inference(field, peak):
     """Time of a call of predict."""
-    peers, rows = ("torch", "onnxruntime"), []
+    peers, rows, races = ("torch", "onnxruntime"), [], []
     with tempfile.TemporaryDirectory() as folder:
         for sizes, count, unit, scale, targets in INFERENCE:
             task = inference_task(folder, sizes, count)
@@ -225,6 +238,7 @@ def inference(field, peak):
             times, outputs = field.race(task, workers)
             check_agreement(task, outputs, relative=0, absolute=1e-5)
             theirs = [best(times, peer) for peer in peers]
+            races.append((task["name"], {peer: best(times, peer) for peer in ("numbanet", *peers)}))
             multiplied = 2 * count * sum(inputs * units for inputs, units in itertools.pairwise(sizes))
             floor = floor_of(multiplied, peak) if count > 1 else None  # a call of one row is not arithmetic
             cells = [figure(value, scale) for value in (*own(times), *theirs)]
@@ -235,14 +249,14 @@ def inference(field, peak):
     head = ["network, rows", "unit", *(f"numbanet, {threads_of(count)}" for count in THREADS)]
     head += [*peers, "floor", "x torch", "target", "x onnxruntime", "target"]
     what = "Inference: a call from Python on a NumPy array, which returns one; float32."
-    how = """numbanet: `predict`. Peers at their best number of threads, and for many rows in whole or in chunks of 1000
-        to 4000, whichever is fastest."""
+    how = f"""numbanet: `predict`. Peers at their best number of threads, and for many rows in whole or in chunks of
+        1000 to 4000, whichever is fastest. {faster_peers(races)}"""
     return paragraphs(what, table(head, rows), how)
 
 
 def products(field, peak):
     """GFLOP/s of matrix products on one thread."""
-    peers, dtypes, rows = ("numbanet", "numpy", "torch"), ("float32", "float64"), []
+    peers, dtypes, rows, races = ("numbanet", "numpy", "torch"), ("float32", "float64"), [], []
     for case, m, k, n in product_cases.CASES:
         cells = []
         for dtype in dtypes:
@@ -250,6 +264,7 @@ def products(field, peak):
             progress(f"{name} {dtype}")
             task = {"name": name, "kind": "product", "product": (case, m, k, n, dtype)}
             times, _ = field.race(task, [field.worker(peer, 1) for peer in peers])
+            races.append((f"{name}, {dtype}", {peer: best(times, peer) for peer in peers}))
             rates = [value and 2e-9 * m * k * n / value for value in (best(times, peer) for peer in peers)]
             cells += map(figure, rates)
         rows.append([field.marked(task), *cells])
@@ -257,7 +272,8 @@ def products(field, peak):
     what = """Products (m, k) x (k, n) on one thread, GFLOP/s. numbanet as its kernels multiply in training, many in one
         call, operands padded and kernels in panels; the peers each a call from Python into memory made beforehand."""
     how = f"""Peak: {figure(peak, 1e-9)} in float32, half of that in float64. The first ten products are those of
-        784-128-10: forward x @ w, delta dy @ w.T, gradient x.T @ dy. numpy: `matmul`. torch: `mm`."""
+        784-128-10: forward x @ w, delta dy @ w.T, gradient x.T @ dy. numpy: `matmul`. torch: `mm`.
+        {faster_peers(races)}"""
     return paragraphs(what, table(head, rows), how)
 
 

@@ -216,6 +216,21 @@ def grandchild_of_grandchild():
 
 def exits():
     sys.exit(verdict())
+
+def fork_during(use, task):
+    stop = threading.Event()
+    def go_on():
+        while not stop.is_set():
+            use()
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    statuses = []
+    for _ in range(10):
+        time.sleep(0.02)
+        statuses.append(fork(task))
+    stop.set()
+    thread.join()
+    assert statuses == [0] * 10, statuses
 """
 
 FORKED = {
@@ -233,43 +248,19 @@ with multiprocessing.get_context("fork").Pool(3) as pool:
     assert pool.starmap(verdict, [()] * 6) == [0] * 6
 """,
     "busy": """
-stop = threading.Event()
-def train():
-    sizes = 8, 40, 3
-    model, (X, y) = net(sizes), data(sizes, 20_000)
-    always(True, 10_000)
-    while not stop.is_set():
-        for batch in range(30):
-            model.evaluate(X, y)
-thread = threading.Thread(target=train)
-thread.start()
-statuses = []
-for _ in range(10):
-    time.sleep(0.02)
-    statuses.append(fork(verdict))
-stop.set()
-thread.join()
-assert statuses == [0] * 10, statuses
+sizes = 8, 40, 3
+model, (X, y) = net(sizes), data(sizes, 20_000)
+always(True, 10_000)
+fork_during(lambda: model.evaluate(X, y), verdict)
 """,
     "shared": """
 sizes = 8, 40, 3
 model, (X, y) = net(sizes), data(sizes, 20_000)
-right, stop = model.evaluate(X, y), threading.Event()
-def use():
-    while not stop.is_set():
-        model.evaluate(X, y)
+right = model.evaluate(X, y)
 def same():
-    signal.alarm(60)
+    signal.alarm(60)  # ends a child that hangs
     return 0 if model.evaluate(X, y) == right else 1
-thread = threading.Thread(target=use)
-thread.start()
-statuses = []
-for _ in range(10):
-    time.sleep(0.02)
-    statuses.append(fork(same))
-stop.set()
-thread.join()
-assert statuses == [0] * 10, statuses
+fork_during(lambda: model.evaluate(X, y), same)
 """,
 }
 

@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,9 +64,15 @@ def small_results():
 """
 
 
+def using(layer):
+    """The environment of a process with this threading layer. Numba finds TBB only where the loader looks."""
+    libraries = [str(Path(sys.prefix, "lib")), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return os.environ | {"NUMBA_THREADING_LAYER": layer, "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+
+
 def run(layer, code, *arguments, timeout=100, **environment):
     """What a process with this threading layer, and four threads, prints; it must end well."""
-    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "4"} | environment
+    environment = using(layer) | {"NUMBA_NUM_THREADS": "4"} | environment
     command = [sys.executable, "-c", BEGIN + code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-3000:]}"
@@ -76,8 +83,7 @@ def run(layer, code, *arguments, timeout=100, **environment):
 def missing(layer):
     """Why a threading layer cannot be had here; empty if it can."""
     code = "from numba.np.ufunc.parallel import _launch_threads as start; start()"
-    environment = os.environ | {"NUMBA_THREADING_LAYER": layer}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=using(layer))
     return " ".join(done.stderr.split()[-12:]) if done.returncode else ""
 
 

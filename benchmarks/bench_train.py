@@ -19,32 +19,32 @@ MORE = 4  # epochs by which the longer of two fits is longer
 
 
 @functools.cache
-def epochs(case):
+def epochs(case, order):
     """A call fit(epochs) on a net that has been compiled, warmed up and seen to learn."""
     sizes, batch_size, steps = CASES[case]
     X, y = common.blobs(batch_size * steps, sizes[0], sizes[-1])
     model = common.net(sizes)
-    fit = functools.partial(model.fit, X, y, batch_size, verbose=0)
+    fit = functools.partial(model.fit, X, y, batch_size, verbose=0, shuffle=order == "shuffled")
     common.check_learning(fit(epochs=WARM))
     return fit
 
 
 class Train:
-    """relu, softmax with cross entropy, SGD(0.01), float32; parametrised over nets and threads."""
+    """relu, softmax with cross entropy, SGD(0.01), float32; parametrised over nets, threads and order of samples."""
 
-    params = (list(CASES), [1, 2])
-    param_names = ("net", "threads")
+    params = (list(CASES), [1, 2], ["shuffled", "as they lie"])
+    param_names = ("net", "threads", "order")
     repeat = common.REPEAT
 
-    def setup(self, case, threads):
+    def setup(self, case, threads, order):
         common.use_threads(threads)
-        self.fit = epochs(case)
+        self.fit = epochs(case, order)
 
-    def time_epoch(self, case, threads):
+    def time_epoch(self, case, threads, order):
         """fit for one epoch, with all that it checks and shuffles."""
         self.fit(epochs=1)
 
-    def track_step(self, case, threads):
+    def track_step(self, case, threads, order):
         """Microseconds of a step in a longer fit: the fastest fit of 1 + MORE epochs less the fastest of one."""
         one = common.best(lambda: self.fit(epochs=1), seconds=0.2)
         more = common.best(lambda: self.fit(epochs=1 + MORE), seconds=0.2)

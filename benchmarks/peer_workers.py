@@ -188,17 +188,16 @@ class Torch:
         return torch.nn.Sequential(*layers[:-1], *last)
 
     def training(self, task, arrays):
-        """Epochs of batches that are indexed from tensors, in an order known beforehand."""
+        """Epochs of batches that are slices of tensors."""
         torch, batch_size = self.torch, task["batch_size"]
         model = self.net(arrays)
         optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-        X, y = torch.from_numpy(arrays["X"]), torch.from_numpy(arrays["y"])
-        order = torch.from_numpy(arrays["order"])
+        X, y = (torch.from_numpy(arrays[name]).split(batch_size) for name in "Xy")
 
         def epoch():
-            for batch in order.split(batch_size):
+            for samples, labels in zip(X, y, strict=True):
                 optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(model(X[batch]), y[batch])
+                loss = torch.nn.functional.cross_entropy(model(samples), labels)
                 loss.backward()
                 optimizer.step()
                 yield loss
@@ -239,7 +238,7 @@ class Jax:
         self.jax = jax
 
     def training(self, task, arrays):
-        """Epochs by a scan over the batches of an order, gathered from device arrays, weights donated."""
+        """Epochs by a scan over the batches of device arrays, weights donated."""
         jax, jnp = self.jax, self.jax.numpy
 
         def loss(weights, X, y):
@@ -249,22 +248,23 @@ class Jax:
             return -jnp.take_along_axis(scores, y[:, None], axis=1).mean()
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def epoch(weights, X, y, order):
+        def epoch(weights, X, y):
             def step(weights, batch):
-                value, gradient = jax.value_and_grad(loss)(weights, X[batch], y[batch])
+                value, gradient = jax.value_and_grad(loss)(weights, *batch)
                 return jax.tree.map(lambda w, dw: w - RATE * dw, weights, gradient), value
 
-            weights, losses = jax.lax.scan(step, weights, order)
+            weights, losses = jax.lax.scan(step, weights, (X, y))
             return weights, losses.mean()
 
-        X, y = jnp.asarray(arrays["X"]), jnp.asarray(arrays["y"], jnp.int32)
-        order = jnp.asarray(arrays["order"].reshape(-1, task["batch_size"]), jnp.int32)
-        weights, first = epoch(jax.tree.map(jnp.asarray, weights_of(arrays)), X, y, order)
+        size = task["batch_size"]
+        X = jnp.asarray(arrays["X"].reshape(-1, size, task["sizes"][0]))
+        y = jnp.asarray(arrays["y"].reshape(-1, size), jnp.int32)
+        weights, first = epoch(jax.tree.map(jnp.asarray, weights_of(arrays)), X, y)
 
         def run(epochs):
             nonlocal weights
             for _ in range(epochs):
-                weights, value = epoch(weights, X, y, order)
+                weights, value = epoch(weights, X, y)
             jax.block_until_ready((weights, value))
 
         return run, [float(first)]

@@ -137,7 +137,6 @@ def training_task(folder, sizes, batch_size, steps):
     arrays = weights_of(model) | {
         "X": generator.standard_normal((samples, sizes[0]), np.float32),
         "y": generator.integers(0, sizes[-1], samples),
-        "order": np.arange(samples),
     }
     path = Path(folder) / "task.npz"
     np.savez(path, **arrays)
@@ -219,10 +218,10 @@ def training(field, peak):
     head += [*peers, "floor", "x torch", "target", "x jax", "target"]
     what = "Training, microseconds a step: float32, SGD(0.01), relu, softmax with cross entropy, data in memory."
     how = f"""numbanet: `fit` for two epochs or more, with all it checks. torch: eager, the usual loop. jax: the whole
-        epoch in one jitted scan. scikit-learn: `MLPClassifier.fit`. All gather batches by index in an order that they
-        are given: none shuffles (numbanet's `fit` does by default, {figure(shuffling(), 1e9)} ns a sample). Peers at
-        their best of {" and ".join(map(threads_of, THREADS))}. Floor: the multiply-adds at the peak of all cores,
-        {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster numbanet is, at its best too.
+        epoch in one jitted scan. scikit-learn: `MLPClassifier.fit`. All take slices of the data in the order in
+        which they lie: none shuffles (numbanet's `fit` does by default, {figure(shuffling(), 1e9)} ns a sample, and
+        then gathers). Peers at their best of {" and ".join(map(threads_of, THREADS))}. Floor: the multiply-adds at the
+        peak of all cores, {figure(peak, 1e-9)} GFLOP/s each. x: how many times faster numbanet is, at its best too.
         {faster_peers(races)}"""
     return paragraphs(what, table(head, rows), how)
 

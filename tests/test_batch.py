@@ -235,6 +235,27 @@ def test_samples_read_where_they_lie_give_the_same_bits(way, dtype):
     assert kinds == {(mode, False, way in READ) for mode in ("predict", "evaluate")}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", [*READ, *GATHERED])
+def test_samples_trained_on_where_they_lie_give_the_same_bits(way, dtype):
+    """In their own order: fit without shuffling, and train_on_batch. The last batch is short."""
+    whole = np.random.default_rng(0).standard_normal((45, 42)).astype(np.float16).astype(dtype)
+    X = (READ | GATHERED)[way](whole)
+    y = np.arange(len(X)) % 3
+    found = []
+    for samples in (X, np.asfortranarray(X).astype("float64" if dtype == "float32" else "float32")):
+        layers = [nn.Input(37), nn.Dense(20, activation="relu"), nn.Dense(3, "softmax")]
+        model = nn.Sequential(layers, seed=0, dtype=dtype)
+        model.compile("adam", "cross_entropy", ["accuracy"])
+        logs = model.fit(samples, y, batch_size=8, epochs=2, verbose=0, shuffle=False, validation_split=0.2).history
+        found.append((logs, model.train_on_batch(samples, y), model._theta))
+        assert {kind[2] for kind in model._programs} == {samples is X and way in READ}
+    assert found[0][:2] == found[1][:2]
+    assert np.array_equal(found[0][2], found[1][2])
+    model.fit(X, y, epochs=1, verbose=0)
+    assert ("train", True, False) in model._programs  # shuffled samples are gathered
+
+
 def test_only_products_read_samples_where_they_lie():
     """A net of two inputs, one of which is also copied; then a width that would crowd one set of a cache."""
     a, b = nn.Input(5, name="a"), nn.Input(4, name="b")
@@ -246,6 +267,10 @@ def test_only_products_read_samples_where_they_lie():
     )
     assert [op.operands["data"].name for op in gathers] == ["samples of b"]
     assert [op.operands["data"].name for op in checks_] == ["samples of a"]
+    model.compile("sgd", "mse")
+    plan = model._program("train", 8, direct=True).plan
+    assert [op.operands["data"].name for op in plan.ops if op.name == "gather_rows"] == ["samples of b", "targets"]
+    assert not [op for op in plan.ops if op.name == "check_rows"]  # fit has looked at them
     rng = np.random.default_rng(0)
     X = [rng.random((40, 5), np.float32), rng.random((40, 4), np.float32)]
     assert np.array_equal(model.predict(X), model.predict([np.asfortranarray(x) for x in X]))

@@ -136,7 +136,8 @@ class Model:
         or nesting of lists will do.
         batch_size: 32 rows. verbose: 1 (or True) a progress bar, 2 a line an epoch, 0 (or False) nothing.
         validation_split: share in [0, 1) of the samples, taken from the end, that is evaluated instead of trained on;
-        validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch.
+        validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch; without it,
+        samples of the model's dtype are read where they lie, which saves a tenth to a third of the time.
 
         Ctrl-C stops within about 0.1 s: the model is at its last finished update, the epochs so far are returned.
         """
@@ -150,7 +151,8 @@ class Model:
         batch_size = min(batch_size, data.samples)
         history, batches = History(), -(-data.samples // batch_size)
         try:
-            program = self._program("train", batch_size, data.classes)
+            direct = not shuffle and self._lie_ready(data.arrays)
+            program = self._program("train", batch_size, data.classes, direct)
             with Progress(verbose, epochs, batches) as progress:
                 for epoch in range(epochs):
                     progress.start_epoch(epoch)
@@ -171,7 +173,7 @@ class Model:
         """One update on one batch; returns its loss and metrics from before the update, as evaluate does."""
         self._need_compiled()
         data = self._data(X, y)
-        program = self._program("train", data.samples, data.classes)
+        program = self._program("train", data.samples, data.classes, self._lie_ready(data.arrays))
         return self._train(program, data, np.arange(data.samples), data.samples)
 
     def evaluate(self, X, y, batch_size=PREDICT_BATCH):

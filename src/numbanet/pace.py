@@ -14,8 +14,9 @@ HOPELESS = 2  # times as long as on one thread: a second trial in parallel is th
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
 SOON = 4  # the same where it is not much slower, for then a trial costs little
 CLOSE = 1.5  # times as long is not much slower: two virtual cores may be one real core for a while
-# Multiply-adds from which several threads are tried, about 10 us of work: below that they never gain.
-PARALLEL_COST = 500_000
+# Multiply-adds from which several threads are tried, about 7 us of work: below that they never gain. (64-64-10 with 32
+# rows, 320,000: 7.1 us a step on 2 cores, 8.4 on one; 32-32-32-10, 98,000: 6.7 and 5.7.)
+PARALLEL_COST = 300_000
 
 
 class Pace:

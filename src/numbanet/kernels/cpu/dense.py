@@ -52,7 +52,7 @@ def dense_backward_input(op, theta, work, step, first, last):
 def dense_backward_kernel(op, theta, work, step, first, last):
     """dkernel[i, o] = sum_r x[r, i] dy[r, o], for rows of the kernel's panels from first to last"""
     inputs, units = op[1], op[2]
-    x, dy, dkernel = matrix(work, op, 0), matrix(work, op, 1), scratch(work, op, 2, step)
+    x, dy, dkernel = rows_at(work, op, 0, step), matrix(work, op, 1), scratch(work, op, 2, step)
     correlate(x, dy, dkernel, first, last, (inputs, units), step[ROWS])
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
@@ -154,10 +155,17 @@ def _never_unroll(module, branch):
     branch.set_metadata("llvm.loop", identity)
 
 
-@intrinsic
-def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
+def _prefetch(builder, pointer):
+    """Ask for the cache line at a pointer, wherever that is: into the second-level cache, for reading."""
+    byte = ir.IntType(8).as_pointer()
+    name, signature = "llvm.prefetch.p0i8", ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+    prefetch = cgutils.get_or_insert_function(builder.module, signature, name)
+    builder.call(prefetch, [builder.bitcast(pointer, byte), *(ir.Constant(INT32, k) for k in (0, 2, 1))])
+
+
+def _product(tile):
     def codegen(context, builder, signature, arguments):
-        start, a, a_row, a_depth, b, b_panel, b_depth, depth = arguments
+        start, a, a_row, a_depth, b, b_panel, b_depth, depth, *fetched = arguments
         before, body, after = builder.block, *(builder.append_basic_block(name) for name in ("depth", "done"))
         zero = ir.Constant(INT64, 0)
         started = _unpacked(builder, tile, start)
@@ -167,6 +175,9 @@ def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth
         for value, first in zip(carried, (zero, a, b, *started), strict=True):
             value.add_incoming(first, before)
         k, a_here, b_here, *sums = carried
+        if fetched:
+            place, step = fetched
+            _prefetch(builder, builder.gep(place, [builder.mul(k, step)]))
         vectors = []
         for v in range(tile.vectors):
             panel, column = divmod(v * tile.vector.lanes, PANEL)
@@ -190,8 +201,26 @@ def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth
             result.add_incoming(last, body)
         return _packed(builder, tile, results)
 
+    return codegen
+
+
+@intrinsic
+def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
     n = types.intp
-    return tile(tile, a, n, n, b, n, n, n), codegen
+    return tile(tile, a, n, n, b, n, n, n), _product(tile)
+
+
+@intrinsic
+def _tile_product_fetching(typingctx, tile, a, a_row, b, depth, place, step):
+    product = _product(tile)
+
+    def codegen(context, builder, signature, arguments):
+        start, a, a_row, b, depth, place, step = arguments
+        one, panel = ir.Constant(INT64, 1), ir.Constant(INT64, PANEL)
+        return product(context, builder, signature, (start, a, a_row, one, b, panel, panel, depth, place, step))
+
+    n = types.intp
+    return tile(tile, a, n, b, n, place, n), codegen
 
 
 def _swapped(builder, vector, rows, distance):
@@ -243,6 +272,7 @@ if JIT:
     tile_zero, tile_load, tile_store = _zeros(PANEL), _loader(PANEL), _tile_store
     few_zero, few_load = _zeros(FEW), _loader(FEW)
     tile_floor, tile_product, transpose = _tile_floor, _tile_product, _transpose
+    tile_product_fetching = _tile_product_fetching
     panel_zero, panel_load = _panel_zero, _panel_load
 
     panel_rows, panel_width = _panel_rows, _panel_width
@@ -258,6 +288,7 @@ else:
         tile_floor,
         tile_load,
         tile_product,
+        tile_product_fetching,
         tile_store,
         tile_zero,
         transpose,
@@ -273,6 +304,7 @@ __all__ = [
     "tile_floor",
     "tile_load",
     "tile_product",
+    "tile_product_fetching",
     "tile_store",
     "tile_zero",
     "transpose",

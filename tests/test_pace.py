@@ -74,6 +74,32 @@ def test_a_slow_first_trial_does_not_mislead():
     assert pace.faster
 
 
+def test_one_slice_of_waking_threads_is_forgiven():
+    """Threads that slept cost 5 ms once. Short fits with pauses between them lose it each time: better stay on one."""
+    pace = Pace(1e9)
+    simulate(pace, 1000, 1e-3, 5e-4)
+    pace.took(True, 5, 8e-3)
+    assert pace.faster
+    pace.took(True, 5, 3e-3)
+    pace.took(True, 5, 8e-3)
+    assert pace.faster
+    pace.took(True, 5, 8e-3)
+    assert not pace.faster
+    pace = Pace(1e9)
+    simulate(pace, 1000, 1e-3, 5e-4)
+    pace.took(True, 5, 50e-3)  # too much for that
+    assert not pace.faster
+
+
+def test_short_slices_do_not_bring_more_trials():
+    """15 s of fits of 3 ms each, where both ways are close: a trial every 0.4 s."""
+    pace, trials = Pace(1e9), 0
+    for _ in range(5000):
+        slices, _ = simulate(pace, 512, 8e-6, 6e-6)
+        trials += sum(not way for way, _, _ in slices)
+    assert 35 * TRIALS <= trials <= 40 * TRIALS
+
+
 def test_one_way_alone_is_no_comparison():
     pace = Pace(1e9)
     for _ in range(2 * AGAIN):

@@ -13,6 +13,7 @@ TRIALS = 3  # by which a way of running is judged
 HOPELESS = 2  # times as long as on one thread: a second trial in parallel is the last then; the first starts threads
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
 SOON = 4  # the same where it is not much slower, for then a trial costs little
+WAKING = 10e-3  # seconds that one slice in parallel may lose: threads that slept need 5 ms, then the next is fast again
 CLOSE = 1.5  # times as long is not much slower: two virtual cores may be one real core for a while
 # Multiply-adds from which several threads are tried, about 7 us of work: below that they never gain. (64-64-10 with 32
 # rows, 320,000: 7.1 us a step on 2 cores, 8.4 on one; 32-32-32-10, 98,000: 6.7 and 5.7.)
@@ -31,6 +32,7 @@ class Pace:
         self.seconds = {False: None, True: None}
         self._trials = {False: 0, True: 0 if self.may_parallel else TRIALS}
         self._slices = 0
+        self._forgiven = False
 
     def next(self, left):
         """(parallel, batches) of the next slice, with `left` batches to go."""
@@ -71,7 +73,10 @@ class Pace:
             if parallel and not first and self._hopeless:
                 self._trials[True] = TRIALS
             return
-        self.seconds[parallel] = each
-        self._slices += 1
+        self._slices += min(1, seconds / SLICE)  # of a short fit they are short
+        lost = (seconds - self.seconds[False] * batches) if parallel and self.faster else 0
+        self._forgiven = 0 < lost < WAKING and not self._forgiven
+        if not self._forgiven:
+            self.seconds[parallel] = each
         if self.may_parallel and self._slices >= (SOON if self._close else AGAIN):
             self._trials[not self.faster], self._slices = 0, 0

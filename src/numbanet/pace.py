@@ -14,6 +14,7 @@ HOPELESS = 2  # times as long as on one thread: a second trial in parallel is th
 AGAIN = 20  # slices until the slower way is tried again: about 2 seconds
 SOON = 4  # the same where it is not much slower, for then a trial costs little
 WAKING = 10e-3  # seconds that one slice in parallel may lose: threads that slept need 5 ms, then the next is fast again
+WORTH = 2e-3  # seconds of serial work left for which threads are tried: they must start, once even be compiled for
 CLOSE = 1.5  # times as long is not much slower: two virtual cores may be one real core for a while
 # Multiply-adds from which several threads are tried, about 7 us of work: below that they never gain. (64-64-10 with 32
 # rows, 320,000: 7.1 us a step on 2 cores, 8.4 on one; 32-32-32-10, 98,000: 6.7 and 5.7.)
@@ -39,7 +40,7 @@ class Pace:
         if self.independent and left * self.cost < PARALLEL_COST:
             return False, left
         for parallel in (False, True):
-            if self._trials[parallel] < TRIALS:
+            if self._trials[parallel] < TRIALS and (not parallel or left * self.seconds[False] >= WORTH):
                 return parallel, min(left, self._enough_for_a_trial())
         parallel = self.faster
         return parallel, int(min(left, max(1, SLICE / max(self.seconds[parallel], 1e-9))))

@@ -14,7 +14,7 @@ import numpy as np
 
 from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.gemm import correlate, multiply
-from numbanet.kernels.cpu.memory import is_outside, matrix, nothing, rows_at, scratch
+from numbanet.kernels.cpu.memory import matrix, nothing, rows_at, scratch
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
 from numbanet.kernels.jit import kernel, piece
 
@@ -35,8 +35,7 @@ def dense_forward(op, theta, work, step, first, last):
     x, kernel, bias, y = rows_at(work, op, 0, step), matrix(theta, op, 1), matrix(theta, op, 2), matrix(work, op, 3)
     least = y.dtype.type(0.0 if relu else -np.inf)
     rows, panels = _part(columns, first, last, step[ROWS], units)
-    ahead = rows[1] - rows[0] if is_outside(op, 0) else 0
-    multiply(x, kernel, bias, y, rows, panels, (inputs, units), least, ahead)
+    multiply(x, kernel, bias, y, rows, panels, (inputs, units), least)
 
 
 @kernel
@@ -46,7 +45,7 @@ def dense_backward_input(op, theta, work, step, first, last):
     dy, transposed, dx = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
     bias, least = nothing(work), dx.dtype.type(-np.inf)
     rows, panels = _part(columns, first, last, step[ROWS], inputs)
-    multiply(dy, transposed, bias, dx, rows, panels, (units, inputs), least, 0)
+    multiply(dy, transposed, bias, dx, rows, panels, (units, inputs), least)
 
 
 @kernel

@@ -266,14 +266,12 @@ def _work(tables, steps, board, worker, updates, first, last):
             meeting += 1
             count += shares[phase, workers + 1] - shares[phase, 1]
             atomic_add(board, workers + worker, _do_share(tables, board, meeting, phase, worker, step))
-            # A thread that slept needs 5 ms to wake up, 700 steps of 64-64-10; it is not waited for.
-            _help(tables, board, meeting, phase, worker, step, True)
             spins = 0
             while not _all_done(board, workers, count):
+                if spins % HELP == 0:  # At first those who have not come: a thread that slept needs 5 ms to wake up,
+                    _help(tables, board, meeting, phase, worker, step, spins == 0)  # 700 steps of 64-64-10. Later all.
                 pause()
                 spins += 1
-                if spins % HELP == 0:  # whoever is late: perhaps it has lost its core
-                    _help(tables, board, meeting, phase, worker, step, False)
                 if spins > SPINS:
                     offer_core()
     restore_denormals(old)

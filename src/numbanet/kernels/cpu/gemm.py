@@ -26,7 +26,6 @@ from numbanet.kernels.cpu.tile import (
     tile_floor,
     tile_load,
     tile_product,
-    tile_product_fetching,
     tile_store,
     tile_zero,
     transpose,
@@ -44,16 +43,13 @@ NARROW = 12  # columns of a panel up to which it is not taken as a whole
 
 def _multiply_tiles(sums_at_once):
     @inlined
-    def loop(x, panels, bias, y, rows, columns, depth, least, ahead):
-        high, width, begin = panel_rows(y, sums_at_once), panel_width(y), columns[0] * PANEL
-        share = max(1, high * width // max(1, columns[1] * PANEL - begin)) if ahead else 0
-        for o in range(begin, columns[1] * PANEL, width):
+    def loop(x, panels, bias, y, first, last, columns, depth, least):
+        rows, width = panel_rows(y, sums_at_once), panel_width(y)
+        for o in range(columns[0] * PANEL, columns[1] * PANEL, width):
             panel, start = at(panels, o // PANEL * depth, o % PANEL), at(bias, o // PANEL, o % PANEL)
-            part = (o - begin) // width * share * depth
-            for r in range(rows[0], rows[1], high):
+            for r in range(first, last, rows):
                 sums = panel_load(sums_at_once, start, 0) if bias.shape[0] else panel_zero(sums_at_once, start)
-                a, later = at(x, r, 0), at(x, r + ahead, part)
-                sums = tile_product_fetching(sums, a, x.shape[1], panel, depth, later, share)
+                sums = tile_product(sums, at(x, r, 0), x.shape[1], 1, panel, PANEL, PANEL, depth)
                 tile_store(tile_floor(sums, least), at(y, r, o), y.shape[1], lanes(y))
 
     return loop
@@ -88,26 +84,25 @@ def _multiply_row(x, panels, bias, y, r, columns, depth, least):
 
 
 @piece
-def _multiply_panels(x, panels, bias, y, rows, columns, depth, least, ahead):
+def _multiply_panels(x, panels, bias, y, rows, columns, depth, least):
     """Whole panels: as many rows as possible in high tiles, then in middle ones, the last one by one"""
     first, last = rows
     high, middle = panel_rows(y, SUMS[0]), panel_rows(y, SUMS[1])
     to_middle = first + (last - first) // high * high
     to_one = to_middle + (last - to_middle) // middle * middle
-    _multiply_high(x, panels, bias, y, (first, to_middle), columns, depth, least, ahead)
-    _multiply_middle(x, panels, bias, y, (to_middle, to_one), columns, depth, least, ahead)
+    _multiply_high(x, panels, bias, y, first, to_middle, columns, depth, least)
+    _multiply_middle(x, panels, bias, y, to_middle, to_one, columns, depth, least)
     wide = columns[1] - (columns[1] - columns[0]) % max(1, ROW * lanes(y) // PANEL)
     for r in range(to_one, last):
         _multiply_row(x, panels, bias, y, r, (columns[0], wide), depth, least)
-    _multiply_one(x, panels, bias, y, (to_one, last), (wide, columns[1]), depth, least, ahead)
+    _multiply_one(x, panels, bias, y, to_one, last, (wide, columns[1]), depth, least)
 
 
 @piece
-def multiply(x, panels, bias, y, rows, columns, shape, least, ahead):
+def multiply(x, panels, bias, y, rows, columns, shape, least):
     """y[r, o] = max(bias[o] + sum_i x[r, i] panels[i, o], least) for rows and panels (from, to); perhaps no bias
 
-    shape: of the panels' matrix. ahead: rows from which to fetch x into the second-level cache meanwhile, a part with
-    every panel; 0 for none. (100,000 rows of 784 through 784-128-10 on one core: 184 ms, without it 190.)
+    shape: of the panels' matrix.
     """
     (first, last), (depth, width) = rows, shape
     within(x, last, depth)
@@ -115,7 +110,7 @@ def multiply(x, panels, bias, y, rows, columns, shape, least, ahead):
     within(panels, columns[1] * depth, PANEL)
     narrow = (columns[1] - 1) * PANEL  # the last panel, if it has few columns
     if width - narrow > (FEW if lanes(y) == PANEL else NARROW):
-        _multiply_panels(x, panels, bias, y, rows, columns, depth, least, ahead)
+        _multiply_panels(x, panels, bias, y, rows, columns, depth, least)
         return
     rest = first + (last - first) // HIGH * HIGH
     for o in range(narrow, width, lanes(y)):
@@ -123,8 +118,8 @@ def multiply(x, panels, bias, y, rows, columns, shape, least, ahead):
             _multiply_few(x, panels, bias, y, first, rest, o, depth, least)
         else:
             _multiply_vector(x, panels, bias, y, first, rest, o, depth, least)
-    _multiply_panels(x, panels, bias, y, rows, (columns[0], columns[1] - 1), depth, least, ahead)
-    _multiply_panels(x, panels, bias, y, (rest, last), (columns[1] - 1, columns[1]), depth, least, ahead)
+    _multiply_panels(x, panels, bias, y, rows, (columns[0], columns[1] - 1), depth, least)
+    _multiply_panels(x, panels, bias, y, (rest, last), (columns[1] - 1, columns[1]), depth, least)
 
 
 def _correlate_tiles(sums_at_once):

@@ -117,16 +117,11 @@ if JIT:
         return carray(_shift(memory, op[at]), (op[at + 1], op[at + 2]))
 
     @piece
-    def is_outside(op, k):
-        """Does operand k lie in the data set?"""
-        return op[FIRST + OPERAND * k + 3] != 0
-
-    @piece
     def rows_at(memory, op, k, step):
         """Operand k, rows of the batch: in the workspace, or of the data set from the batch's first row on."""
-        if not is_outside(op, k):
-            return matrix(memory, op, k)
         at = FIRST + OPERAND * k
+        if op[at + 3] == 0:
+            return matrix(memory, op, k)
         first = _shift(_pointer_like(memory, op[at]), step[START] * op[at + 2])
         return carray(first, (op[at + 1] - step[START], op[at + 2]))
 
@@ -194,11 +189,8 @@ else:
         at, rows, stride = op[FIRST + OPERAND * k :][:3]
         return memory[at : at + rows * stride].reshape(rows, stride)
 
-    def is_outside(op, k):
-        return op[FIRST + OPERAND * k + 3] != 0
-
     def rows_at(memory, op, k, step):
-        if not is_outside(op, k):
+        if op[FIRST + OPERAND * k + 3] == 0:
             return matrix(memory, op, k)
         return outside_like(memory, op, k)[step[START] :]
 

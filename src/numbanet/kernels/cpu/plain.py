@@ -153,11 +153,6 @@ def tile_product(tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
     return tile + np.einsum("kr,kvl->rvl", left, right)
 
 
-def tile_product_fetching(tile, a, a_row, b, depth, place, step):
-    """The same for consecutive numbers of a and a panel b; step k asks for the cache line at place + k step"""
-    return tile_product(tile, a, a_row, 1, b, PANEL, PANEL, depth)
-
-
 def transpose(source, source_step, rows, target, target_step, columns):
     """target[c, r] = source[r, c], also in place, for a square of lanes x lanes of which `rows` and `columns` exist"""
     lanes, source = lanes_of(source.dtype), source.copy()

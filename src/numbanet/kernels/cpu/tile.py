@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
@@ -155,17 +154,10 @@ def _never_unroll(module, branch):
     branch.set_metadata("llvm.loop", identity)
 
 
-def _prefetch(builder, pointer):
-    """Ask for the cache line at a pointer, wherever that is: into the second-level cache, for reading."""
-    byte = ir.IntType(8).as_pointer()
-    name, signature = "llvm.prefetch.p0i8", ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
-    prefetch = cgutils.get_or_insert_function(builder.module, signature, name)
-    builder.call(prefetch, [builder.bitcast(pointer, byte), *(ir.Constant(INT32, k) for k in (0, 2, 1))])
-
-
-def _product(tile):
+@intrinsic
+def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
     def codegen(context, builder, signature, arguments):
-        start, a, a_row, a_depth, b, b_panel, b_depth, depth, *fetched = arguments
+        start, a, a_row, a_depth, b, b_panel, b_depth, depth = arguments
         before, body, after = builder.block, *(builder.append_basic_block(name) for name in ("depth", "done"))
         zero = ir.Constant(INT64, 0)
         started = _unpacked(builder, tile, start)
@@ -175,9 +167,6 @@ def _product(tile):
         for value, first in zip(carried, (zero, a, b, *started), strict=True):
             value.add_incoming(first, before)
         k, a_here, b_here, *sums = carried
-        if fetched:
-            place, step = fetched
-            _prefetch(builder, builder.gep(place, [builder.mul(k, step)]))
         vectors = []
         for v in range(tile.vectors):
             panel, column = divmod(v * tile.vector.lanes, PANEL)
@@ -201,26 +190,8 @@ def _product(tile):
             result.add_incoming(last, body)
         return _packed(builder, tile, results)
 
-    return codegen
-
-
-@intrinsic
-def _tile_product(typingctx, tile, a, a_row, a_depth, b, b_panel, b_depth, depth):
     n = types.intp
-    return tile(tile, a, n, n, b, n, n, n), _product(tile)
-
-
-@intrinsic
-def _tile_product_fetching(typingctx, tile, a, a_row, b, depth, place, step):
-    product = _product(tile)
-
-    def codegen(context, builder, signature, arguments):
-        start, a, a_row, b, depth, place, step = arguments
-        one, panel = ir.Constant(INT64, 1), ir.Constant(INT64, PANEL)
-        return product(context, builder, signature, (start, a, a_row, one, b, panel, panel, depth, place, step))
-
-    n = types.intp
-    return tile(tile, a, n, b, n, place, n), codegen
+    return tile(tile, a, n, n, b, n, n, n), codegen
 
 
 def _swapped(builder, vector, rows, distance):
@@ -272,7 +243,6 @@ if JIT:
     tile_zero, tile_load, tile_store = _zeros(PANEL), _loader(PANEL), _tile_store
     few_zero, few_load = _zeros(FEW), _loader(FEW)
     tile_floor, tile_product, transpose = _tile_floor, _tile_product, _transpose
-    tile_product_fetching = _tile_product_fetching
     panel_zero, panel_load = _panel_zero, _panel_load
 
     panel_rows, panel_width = _panel_rows, _panel_width
@@ -288,7 +258,6 @@ else:
         tile_floor,
         tile_load,
         tile_product,
-        tile_product_fetching,
         tile_store,
         tile_zero,
         transpose,
@@ -304,7 +273,6 @@ __all__ = [
     "tile_floor",
     "tile_load",
     "tile_product",
-    "tile_product_fetching",
     "tile_store",
     "tile_zero",
     "transpose",

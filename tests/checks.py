@@ -24,6 +24,7 @@ OUTSIDE = {"data", "order", "scores", "coefficients"}
 INT64 = {("gather_classes", "data")}
 ANY_PADDING = {"y"}  # written, and its padding may be anything; that of softmax is zero all the same
 MARK = -1234.5
+DEVICE = "cpu"  # where kernels run; the fixture `device` sets it
 TOLERANCE = {"float32": 3e-6, "float64": 2e-14}  # of the largest value: tens of roundings in sums of about 100 terms
 
 
@@ -48,15 +49,14 @@ class Bench:
             if name == "transpose":
                 chain.block = PANEL
         plan = Plan("train", self.rows, [Phase([chain])], [], ends["work"] + 16, ends["theta"] + 16, ends["scratch"])
-        device = kernels.load("cpu")
-        self.theta = device.zeros(plan.theta, dtype)
-        self.program = Program(plan, device, dtype, self.theta)
+        self.device = kernels.load(DEVICE)
+        self.program = Program(plan, self.device, dtype, self.device.zeros(plan.theta, dtype))
         self.outside = {}
         for key, place in self.places.items():
             if isinstance(place, Outside):
-                self.outside[key] = self._outside(name, key)
+                self.outside[key] = self.device.place(self._outside(name, key))
                 self.program.bind(key, self.outside[key])
-        self.theta[:], self.program.work[:] = MARK, MARK
+        self.program.theta[:], self.program.work[:] = MARK, MARK
         for key in operands:
             self.write(key, operands[key])
 
@@ -89,7 +89,7 @@ class Bench:
     def _matrix(self, key):
         """An operand's rows with their padding, a copy, and how to put them back."""
         place = self.places[key]
-        memory = self.theta if isinstance(place, Parameter) else self.program.work
+        memory = self.program.theta if isinstance(place, Parameter) else self.program.work
         start = place.offset + (self.program.plan.workspace if isinstance(place, Scratch) else 0)
         if key in self.layouts:
             layout = self.layouts[key]
@@ -110,7 +110,7 @@ class Bench:
     def read(self, key):
         """An operand's values now, as float64."""
         if key in self.outside:
-            return self.outside[key].astype(np.float64)
+            return self.device.fetch(self.outside[key]).astype(np.float64)
         return self._matrix(key)[0][:, : self.operands[key].shape[1]].astype(np.float64)
 
     def run(self):
@@ -125,7 +125,7 @@ class Bench:
             if key not in self.outside and self.operands[key] is not None:
                 rows, put = self._matrix(key)
                 put(np.full_like(rows, MARK))
-        for memory in (self.theta, self.program.work):
+        for memory in (self.program.theta, self.program.work):
             assert np.all(memory == MARK), f"{self.entry.name} wrote outside of its operands"
         return found
 

@@ -2,6 +2,7 @@
 
 import signal
 
+import hardware  # noqa: F401  (before Numba)
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items):
 
 settings.register_profile("numbanet", deadline=None, derandomize=True)
 settings.load_profile("numbanet")
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request, monkeypatch):
+    """Each device's name in turn; kernels that are checked run on it."""
+    monkeypatch.setattr("checks.DEVICE", request.param)
+    return request.param
 
 
 @pytest.fixture

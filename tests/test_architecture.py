@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import numbanet
-from numbanet.kernels import OPS, cpu
+from numbanet.kernels import OPS, cpu, cuda
 from numbanet.kernels.jit import Family, Kernel
 
 PACKAGE = Path(numbanet.__file__).parent
@@ -84,9 +84,10 @@ def test_kernels_know_no_objects():
             assert name.startswith(("numbanet.kernels", "numbanet.names")), f"{path} imports {name}"
 
 
-def test_every_op_has_a_kernel_with_the_one_signature():
-    assert set(cpu.KERNELS) == set(OPS)
-    for kernel in cpu.KERNELS.values():
+@pytest.mark.parametrize("device", [cpu, cuda], ids=lambda device: device.NAME)
+def test_every_op_has_a_kernel_with_the_one_signature(device):
+    assert set(device.KERNELS) == set(OPS)
+    for kernel in device.KERNELS.values():
         assert list(inspect.signature(kernel.function).parameters) == [
             "op",
             "theta",
@@ -109,6 +110,55 @@ def test_every_op_has_a_reference_a_test_and_a_benchmark(op):
     stem = op.name.removesuffix("_forward").removesuffix("_backward")
     assert re.search(rf"\b{stem}", (ROOT / "tests" / f"test_{word}.py").read_text()), f"no test of {op.name}"
     assert f'"{op.name}"' in (ROOT / "benchmarks" / f"bench_{word}.py").read_text(), f"no benchmark of {op.name}"
+
+
+def arguments(thing):
+    """The arguments of a function or of a class and its methods, as far as others may call them."""
+    if inspect.isclass(thing):
+        methods = {key: value for key, value in vars(thing).items() if key == "__init__" or key[0] != "_"}
+        return {key: arguments(value) for key, value in methods.items()}
+    return list(inspect.signature(thing).parameters)
+
+
+@pytest.mark.parametrize("word", ["batch", "dense", "pointwise", "loss", "update"])
+def test_kernels_are_twins(word):
+    """The CPU's and the GPU's modules of one word have the same kernels with the same arguments."""
+    kinds = Kernel | Family | cuda.target.Kernel
+    ours, theirs = (
+        {value.name: value for value in vars(getattr(device, word)).values() if isinstance(value, kinds)}
+        for device in (cpu, cuda)
+    )
+    assert set(ours) == set(theirs)
+    for name in ours:
+        assert arguments(ours[name].function) == arguments(theirs[name].function)
+
+
+def test_devices_offer_the_same():
+    """What programs ask of a device's module has the same names and arguments everywhere."""
+    only_here = {"LOOPS", "SAME_SETS", "get_num_threads", "set_num_threads"}  # threads, and the way around a program
+    assert set(cpu.__all__) - set(cuda.__all__) == only_here
+    assert set(cuda.__all__) <= set(cpu.__all__)
+    for name in cuda.__all__:
+        ours, theirs = getattr(cpu, name), getattr(cuda, name)
+        assert type(ours) is type(theirs), name
+        if inspect.isclass(ours):
+            assert arguments(theirs)["__init__"] == arguments(ours)["__init__"]
+            assert arguments(theirs)["run"] == arguments(ours)["run"]
+        elif callable(ours):
+            assert arguments(ours) == arguments(theirs), name
+
+
+def test_kernels_of_one_device_do_not_know_the_other():
+    for device, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        for path in (PACKAGE / "kernels" / device).rglob("*.py"):
+            assert not any(name.startswith(f"numbanet.kernels.{other}") for name in imports(path)), path
+
+
+def test_one_file_imports_numba_cuda():
+    """Its successor is then a change of one file."""
+    for path in SOURCES:
+        if path != PACKAGE / "kernels" / "cuda" / "target.py":
+            assert not re.search(r"(import|from) numba\.cuda|from numba import .*\bcuda\b", path.read_text()), path
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)

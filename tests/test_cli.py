@@ -1,6 +1,7 @@
 """The command line, as a person types it."""
 
 import gzip
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from test_data import idx
 
 import numbanet as nn
-from numbanet import cli
+from numbanet import cli, kernels
 
 
 @pytest.fixture
@@ -212,3 +213,44 @@ def test_ctrl_c_saves_and_says_so(interruptible, tmp_path):
 
 def test_warmup(run):
     assert "kernels and loops compiled" in run("warmup")[1]
+
+
+def test_training_predicting_and_evaluating_on_the_gpu(run, tmp_path):
+    """In the simulator a few samples; the file does not remember where it was trained."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "some.npz", X=rng.random((12, 3)), y=np.arange(12) % 2)
+    data, path = str(tmp_path / "some.npz"), str(tmp_path / "model.safetensors")
+    words = ["--layers", "4", "--epochs", "2", "--quiet", "--save", path]
+    status, out, _ = run("train", data, "--device", "cuda", *words)
+    assert status == 0
+    assert "2 of 2 epochs" in out
+    found = {device: run("predict", path, data, "--device", device) for device in ("cpu", "cuda")}
+    assert found["cuda"][0] == 0
+    rows = {device: np.loadtxt(shown[1].splitlines(), delimiter=",") for device, shown in found.items()}
+    assert np.allclose(rows["cpu"], rows["cuda"], rtol=1e-5)
+    assert run("evaluate", path, data, "--device", "cuda")[0] == 0
+
+
+def test_info_lists_the_devices(run):
+    status, out, _ = run("info", "--devices")
+    assert status == 0
+    cpu, cuda = out.splitlines()
+    assert re.fullmatch(r"cpu: \d+ threads, vectors of (128|256|512) bits", cpu)
+    assert cuda.startswith("cuda: ")
+    assert len(cuda) > len("cuda: ")
+    assert run("info") == (1, "", "numbanet: info needs a model's file, or --devices\n")
+
+
+def test_a_device_that_is_not_there(run, monkeypatch, model):
+    def none():
+        raise kernels.DeviceError("device 'cuda' cannot be used: no GPU was found")
+
+    monkeypatch.setattr(kernels.load("cuda"), "require", none)
+    assert run("predict", model, "digits", "--device", "cuda") == (
+        1,
+        "",
+        "numbanet: device 'cuda' cannot be used: no GPU was found\n",
+    )
+    status, out, _ = run("info", "--devices")
+    assert status == 0
+    assert "cuda: device 'cuda' cannot be used" in out

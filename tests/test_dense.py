@@ -32,19 +32,19 @@ def sizes(name, inputs, units, relu=0):
 @pytest.mark.parametrize(
     "name", ["dense_forward", "dense_backward_input", "dense_backward_kernel", "dense_backward_bias"]
 )
-def test_agrees_with_the_reference(name, shape, dtype):
+def test_agrees_with_the_reference(name, shape, dtype, device):
     checks.check_forward(name, pick(operands(*shape), name), sizes(name, *shape[1:]), dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("relu", [0, 1])
-def test_with_and_without_bias_and_relu(relu, bias, dtype):
+def test_with_and_without_bias_and_relu(relu, bias, dtype, device):
     everything = operands(13, 7, 50, bias=bias)
     checks.check_forward("dense_forward", pick(everything, "dense_forward"), sizes("dense_forward", 7, 50, relu), dtype)
 
 
-def test_nan_and_infinity_pass_through():
+def test_nan_and_infinity_pass_through(device):
     """A NaN spoils its row's outputs and no others, relu or not; infinity gives infinity, below zero zero."""
     everything = operands(9, 3, 5)
     everything["x"][2, 1], everything["x"][4, 0] = np.nan, np.inf

@@ -31,7 +31,7 @@ def sizes(name, shape):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", PLAIN + FUSED + METRICS)
-def test_agrees_with_the_reference(name, shape, dtype):
+def test_agrees_with_the_reference(name, shape, dtype, device):
     checks.check_forward(name, operands(name, shape), sizes(name, shape), dtype)
 
 
@@ -43,7 +43,7 @@ def test_gradients(name, shape):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FUSED)
-def test_extreme_logits_stay_exact(name, dtype):
+def test_extreme_logits_stay_exact(name, dtype, device):
     x = np.array([[-500.0, 0.0, 500.0]])
     given = {"x": x, "y": 0 * x, "dx": 0 * x, "target": np.array([[1.0, 0.0, 0.0]]), "scores": np.zeros((1, 1))}
     found = checks.Bench(name, given, {"width": 3}, dtype).run()
@@ -53,7 +53,7 @@ def test_extreme_logits_stay_exact(name, dtype):
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
-def test_certain_probabilities_stay_finite(name):
+def test_certain_probabilities_stay_finite(name, device):
     y, target = np.array([[0.0, 1.0, 0.0, 1.0]]), np.array([[0.0, 1.0, 1.0, 0.0]])
     found = checks.Bench(name, {"y": y, "target": target, "dy": 0 * y, "scores": np.zeros((1, 1))}, {"width": 4}).run()
     assert np.isfinite(found["dy"]).all()
@@ -61,7 +61,7 @@ def test_certain_probabilities_stay_finite(name):
 
 
 @pytest.mark.parametrize("name", PLAIN + FUSED)
-def test_nan_is_kept(name):
+def test_nan_is_kept(name, device):
     given = operands(name, (1, 3))
     given["x" if name in FUSED else "y"][0, 1] = np.nan
     assert np.isnan(checks.Bench(name, given, {"width": 3}, "float32").run()["scores"][0, 0])

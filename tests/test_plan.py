@@ -8,8 +8,8 @@ from test_model import dag
 
 import numbanet as nn
 from numbanet.graph import padded
-from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
-from numbanet.plan import GRAIN, TILE, Buffer, Outside, Scratch
+from numbanet.kernels import OPERAND, OPS, PANEL, SIZES, Geometry
+from numbanet.plan import Buffer, Outside, Scratch
 from numbanet.planner import MODES
 
 
@@ -127,7 +127,7 @@ def test_tasks_cover_each_axis_once(batch_size, workers):
             assert all(task[2] % chain.rows % PANEL == 0 for task in own)
             assert all(task[3] % chain.rows == 0 or (task[3] - task[2]) % PANEL == 0 for task in own)
         elif chain.axis == "batch":
-            assert all(task[2] % GRAIN == 0 for task in own)
+            assert all(task[2] % Geometry().grain == 0 for task in own)
         begin += len(chain.ops)
 
 
@@ -149,7 +149,7 @@ def test_large_kernels_are_multiplied_by_columns():
     assert tasks[columns[2]][2:4].tolist() == [16, 32]
     updated = [tasks[a:b] for a, b in itertools.pairwise(parameters[1:])]
     rows = [some[some[:, 0] == updated[0][0, 0]] for some in updated]
-    assert abs(rows[0][-1, 3] - 16 * 784) <= TILE
+    assert abs(rows[0][-1, 3] - 16 * 784) <= Geometry().tile
     assert rows[0][-1, 3] == rows[1][0, 2]
     assert len(model.plan("predict", 32).phases) == 1
 

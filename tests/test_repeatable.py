@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import numbanet as nn
-from numbanet.kernels import cpu
 from numbanet.kernels.cpu import engine
 from numbanet.kernels.jit import JIT
 from numbanet.pace import Pace
@@ -60,7 +59,7 @@ def test_serial_and_parallel_agree(digits, monkeypatch):
     """The parallel loop really runs (counted), on 1 and 2 threads, and gives the serial loop's bits."""
     runs = []
     parallel = engine.run_parallel
-    monkeypatch.setattr(cpu, "run_parallel", lambda *a: (runs.append(1), parallel(*a)))
+    monkeypatch.setattr(engine, "run_parallel", lambda *a: (runs.append(1), parallel(*a)))
     serial, first = trained(*digits, parallel=False)
     assert not runs
     one, _ = trained(*digits, parallel=True, threads=1)

@@ -31,14 +31,13 @@ import os, signal, sys, threading, time, warnings
 import numba
 import numpy as np
 import numbanet as nn
-from numbanet.kernels import cpu
 from numbanet.kernels.cpu import engine
 from numbanet.pace import PARALLEL_COST, Pace
 
 planned, learn, entered = Pace.next, Pace.took, []
-parallel_loops = cpu.run_parallel, cpu.run_batches
-cpu.run_parallel = lambda *a: (entered.append("steps"), parallel_loops[0](*a))
-cpu.run_batches = lambda *a: (entered.append("batches"), parallel_loops[1](*a))
+parallel_loops = engine.run_parallel, engine.run_batches
+engine.run_parallel = lambda *a: (entered.append("steps"), parallel_loops[0](*a))
+engine.run_batches = lambda *a: (entered.append("batches"), parallel_loops[1](*a))
 
 def always(parallel, most=3):
     Pace.next, Pace.took = lambda self, left: (parallel, min(left, most)), lambda self, *slice: None
@@ -387,11 +386,11 @@ workers = []
 
 def run(loop, *arguments):
     shares, steps = arguments[2], arguments[6]
-    workers.append(shares.shape[1] - 2 if loop is cpu.run_parallel else len(steps))
+    workers.append(shares.shape[1] - 2 if loop is engine.run_parallel else len(steps))
     numba.set_num_threads(granted)
     loop(*arguments)
 
-cpu.run = run  # in place of the engine's, which would grant as many threads as there are workers
+engine.run = run  # in place of the engine's, which would grant as many threads as there are workers
 always(True)
 assert results(net(sizes), X, y, 48) == expected
 assert set(workers) == {3} and {"steps", "batches"} == set(entered)

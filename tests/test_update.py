@@ -18,7 +18,7 @@ SLOTS = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (9, 33), (1, 16)])
 @pytest.mark.parametrize("name", SLOTS)
-def test_agrees_with_the_reference(name, shape, dtype):
+def test_agrees_with_the_reference(name, shape, dtype, device):
     rng = np.random.default_rng(0)
     operands = {key: rng.random(shape) for key in ["gradient", "parameter", *SLOTS[name]]}
     coefficients = np.array([[0.125, 0.5, 0.25, 1.5, 0.0625]])
@@ -27,7 +27,7 @@ def test_agrees_with_the_reference(name, shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (33, 49), (16, 16), (70, 10), (3, 130)])
-def test_gradients_are_added_and_kept_and_kernels_transposed(shape, dtype):
+def test_gradients_are_added_and_kept_and_kernels_transposed(shape, dtype, device):
     rng = np.random.default_rng(0)
     gradient, total = rng.random(shape), rng.random(shape)
     checks.check_forward("gradient_add", {"gradient": gradient, "total": total}, {}, dtype)

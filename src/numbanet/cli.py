@@ -13,7 +13,7 @@ import sys
 import time
 
 import numbanet as nn
-from numbanet import sources
+from numbanet import kernels, sources
 from numbanet.layers import ACTIVATIONS
 from numbanet.optimizers import OPTIMIZERS
 
@@ -33,7 +33,7 @@ def main(arguments=None):
         where = f": {problem.filename}" if problem.filename else ""
         print(f"numbanet: {problem.strerror or problem}{where}", file=sys.stderr)
         return 1
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError, MemoryError, kernels.DeviceError) as problem:
         print(f"numbanet: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -57,6 +57,7 @@ def parser():
     train.add_argument("--lr", type=float, help="learning rate (the optimiser's default)")
     train.add_argument("--seed", type=int, default=0, help="of weights and order of samples (%(default)s)")
     train.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(%(default)s)")
+    _device_option(train)
     train.add_argument("--threads", type=int, help="threads to use (all)")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     train.add_argument("--save", metavar="FILE", help="write the trained model, such as model.safetensors")
@@ -65,6 +66,7 @@ def parser():
     predict.add_argument("model", help="file written by train --save or model.save")
     predict.add_argument("data", help=DATA)
     _data_options(predict)
+    _device_option(predict)
     predict.add_argument("--output", metavar="FILE", help="write the outputs as .npy or .csv instead")
     predict.add_argument("--classes", action="store_true", help="print the number of the largest output instead")
 
@@ -72,10 +74,14 @@ def parser():
     evaluate.add_argument("model", help="file written by train --save or model.save")
     evaluate.add_argument("data", help=DATA)
     _data_options(evaluate)
+    _device_option(evaluate)
     evaluate.add_argument("--all", action="store_true", help="on all samples, not only on those that train holds out")
 
-    info = _command(commands, "info", info_command, "print a model's layers and its plan")
-    info.add_argument("model", help="file written by train --save or model.save")
+    info = _command(
+        commands, "info", info_command, "print a model's layers and its plan, or the devices of this machine"
+    )
+    info.add_argument("model", nargs="?", help="file written by train --save or model.save")
+    info.add_argument("--devices", action="store_true", help="the devices that models can compute on")
     info.add_argument("--mode", choices=("train", "predict"), help="the plan to show (train if compiled)")
     info.add_argument("--batch-size", type=int, default=32, help="of the plan (%(default)s)")
 
@@ -92,6 +98,10 @@ def _command(commands, name, run, text):
 def _data_options(command):
     command.add_argument("--target", default="-1", help="target column of a .csv: name or number (last)")
     command.add_argument("--labels", metavar="FILE", help="IDX file with the labels of IDX images")
+
+
+def _device_option(command):
+    command.add_argument("--device", choices=kernels.DEVICES, default="cpu", help="where to compute (%(default)s)")
 
 
 def _sizes(text):
@@ -119,7 +129,7 @@ def train_command(options):
         nn.set_num_threads(options.threads)
     began = time.perf_counter()
     samples = sources.read(options.data, options.target, options.labels)
-    model = network(options, samples.X.shape[1:], sources.problem(samples.y))
+    model = network(options, samples.X.shape[1:], sources.problem(samples.y)).to(options.device)
     if options.save:
         sources.check_directory(options.save)  # not after minutes of training
     verbose = 0 if options.quiet else 1
@@ -153,7 +163,7 @@ def predict_command(options):
     """Print or write the outputs for all samples."""
     if options.output:
         sources.check_output(options.output)
-    model = nn.load(options.model)
+    model = nn.load(options.model).to(options.device)
     outputs = model.predict(sources.read(options.data, options.target, options.labels, features(model)).X)
     outputs = outputs.reshape(len(outputs), -1)
     if options.classes:
@@ -169,7 +179,7 @@ def features(model):
 
 def evaluate_command(options):
     """Print the figures on the part of a data set that train holds out, or on all of it."""
-    model = nn.load(options.model)
+    model = nn.load(options.model).to(options.device)
     samples = sources.read(options.data, options.target, options.labels)
     if samples.y is None:
         raise ValueError(f"{options.data} has no targets to compare with")
@@ -181,12 +191,27 @@ def evaluate_command(options):
 
 
 def info_command(options):
-    """Print layers and plan."""
+    """Print the devices, or layers and plan."""
+    if options.devices:
+        for name in kernels.DEVICES:
+            print(f"{name}: {_description(name)}")
+    if options.model is None:
+        if not options.devices:
+            raise ValueError("info needs a model's file, or --devices")
+        return 0
     model = nn.load(options.model)
     print(model)
     print()
     print(model.plan(options.mode or ("predict" if model.loss is None else "train"), options.batch_size))
     return 0
+
+
+def _description(device):
+    """What a device is, or why it cannot be used."""
+    try:
+        return kernels.load(device).describe()
+    except kernels.DeviceError as problem:
+        return str(problem)
 
 
 def warmup_command(options):

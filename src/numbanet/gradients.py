@@ -75,6 +75,7 @@ def in_float64(model):
     model._need_compiled()
     twin = Model.__new__(Model)
     twin._build(model.graph, model.seed, "float64")
+    twin.to(model.device)
     twin.set_weights(model.get_weights())
     twin._compile(model.optimizer, model.loss, [metric.name for metric in model.metrics])
     return twin

@@ -16,12 +16,10 @@ from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.planner import MODES, build_plan, samples_of
-from numbanet.program import Program, Quick, lies_ready, new_steps
+from numbanet.program import Program, Quick, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
 DTYPES = ("float32", "float64")
-PREDICT_BATCH = 256  # most rows of a call's workspace in predict and evaluate
-CACHE = 2**18  # bytes of activations of a batch in predict: a quarter or more of a second-level cache
 
 
 class Model:
@@ -55,7 +53,12 @@ class Model:
         self._device = kernels.load("cpu")
         self._programs = {}
         self._steps = new_steps(self._device)
-        self._theta = self._device.zeros(graph.size, dtype)
+        self._memory = self._device.zeros(graph.size, dtype)
+
+    @property
+    def _theta(self):
+        """All parameters and optimiser state, laid out as in numbanet.graph, to read and to write."""
+        return self._device.host(self._memory)
 
     # -- what it is
 
@@ -63,6 +66,27 @@ class Model:
     def layers(self):
         """The layers in order, inputs first."""
         return list(self.graph.layers)
+
+    @property
+    def device(self):
+        """Where the model computes: "cpu" or "cuda"."""
+        return self._device.NAME
+
+    def to(self, device):
+        """Move the model to a device, "cpu" or "cuda" (an NVIDIA GPU, one program for all of an epoch); returns it.
+
+        Weights and optimiser state move along; a saved model does not remember its device. DeviceError (a RuntimeError)
+        if there is no GPU or no numba-cuda to compile for it, MemoryError if it has no room: the model stays as it is.
+        """
+        device = kernels.load(device)
+        if device is not self._device:
+            for op in self._plan("predict", 1, False).ops:
+                device.address(op.name, self.dtype, "float32")
+            memory, steps = device.zeros(self._theta.size, self.dtype), new_steps(device)
+            device.host(memory)[:] = self._theta
+            steps[0, kernels.UPDATE] = self.updates
+            vars(self).update(_device=device, _memory=memory, _steps=steps, _programs={})
+        return self
 
     @property
     def updates(self):
@@ -122,11 +146,11 @@ class Model:
         chosen = tuple(metrics.get(name) for name in names)
         if len({metric.name for metric in chosen}) != len(chosen):
             raise ValueError(f"metrics {names} name one metric twice")
-        theta = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
-        theta[: self.graph.size] = self._theta[: self.graph.size]
+        memory = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
+        self._device.host(memory)[: self.graph.size] = self._theta[: self.graph.size]
         steps = new_steps(self._device)
         # All at once: Ctrl-C comes before or after, and theta always fits the optimiser whose kernels will write to it.
-        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _theta=theta, _steps=steps, _programs={})
+        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _memory=memory, _steps=steps, _programs={})
 
     def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
         """Train for a number of epochs; returns a History with one value an epoch.
@@ -152,7 +176,9 @@ class Model:
         history, batches = History(), -(-data.samples // batch_size)
         try:
             direct = not shuffle and self._lie_ready(data.arrays)
+            val_direct, val_rows = held_out and self._lie_ready(held_out.arrays), self._device.ROWS_AT_ONCE
             program = self._program("train", batch_size, data.classes, direct)
+            data, held_out = data.on(self._device), held_out and held_out.on(self._device)
             with Progress(verbose, epochs, batches) as progress:
                 for epoch in range(epochs):
                     progress.start_epoch(epoch)
@@ -162,7 +188,8 @@ class Model:
                     self.epochs += 1
                     logs = self._train(program, data, order, batch_size, progress.batch)
                     if held_out:
-                        logs |= {f"val_{name}": value for name, value in self._evaluate(held_out).items()}
+                        found = self._evaluate(held_out, val_rows, val_direct)
+                        logs |= {f"val_{name}": value for name, value in found.items()}
                     history.append(epoch, logs)
                     progress.end_epoch(logs)
         except KeyboardInterrupt:
@@ -176,11 +203,15 @@ class Model:
         program = self._program("train", data.samples, data.classes, self._lie_ready(data.arrays))
         return self._train(program, data, np.arange(data.samples), data.samples)
 
-    def evaluate(self, X, y, batch_size=PREDICT_BATCH):
-        """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}. batch_size: 256 rows at a time."""
+    def evaluate(self, X, y, batch_size=None):
+        """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}.
+
+        batch_size: rows at a time, by default 256 (8192 on a GPU); it settles how much memory is used, not the result.
+        """
         self._need_compiled()
-        batch_size = validate.whole_number("batch_size", batch_size)
-        return self._evaluate(self._data(X, y), batch_size)
+        rows = self._device.ROWS_AT_ONCE if batch_size is None else validate.whole_number("batch_size", batch_size)
+        data = self._data(X, y)
+        return self._evaluate(data, rows, self._lie_ready(data.arrays))
 
     def predict(self, X, batch_size=None):
         """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype.
@@ -196,13 +227,13 @@ class Model:
         rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
         arrays, samples = self._features(X, check=False)
         program = self._program("predict", min(rows, samples), direct=self._lie_ready(arrays))
-        predictions = np.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
+        predictions = self._device.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
         data = Data(arrays | {"predictions": predictions}, samples)
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
             self._features(X)  # says what is wrong with them
         if quick is None:
             self._prepare_quick()
-        return predictions.reshape(samples, *self.graph.output.shape)
+        return self._device.fetch(predictions).reshape(samples, *self.graph.output.shape)
 
     def save(self, path):
         """Write the model to one safetensors file: weights, optimiser state and architecture (see nn.load).
@@ -224,14 +255,14 @@ class Model:
     def _cached_rows(self):
         """Rows of a batch whose activations stay in a second-level cache."""
         row = sum(math.prod(node.shape) for node in self.graph.nodes) * np.dtype(self.dtype).itemsize
-        return max(16, min(PREDICT_BATCH, CACHE // row // 16 * 16))
+        return max(16, min(self._device.ROWS_AT_ONCE, self._device.CACHE // row // 16 * 16))
 
     def _prepare_quick(self):
         """Make predict quick for the next call with a few rows. Samples of one input only, compiled code only."""
-        if len(self.graph.inputs) == 1 and kernels.compiled():
+        if self._device.quick and len(self.graph.inputs) == 1 and kernels.compiled():
             node = self.graph.inputs[0]
             plan = build_plan(self.graph, "predict", Quick.ROWS, direct=True)
-            program = Program(plan, self._device, self.dtype, self._theta)
+            program = Program(plan, self._device, self.dtype, self._memory)
             width, name = math.prod(node.shape), samples_of(self.graph.names[node.layer])
             if len(node.shape) == 1:
                 self._programs["quick"] = Quick(program, name, width, self.graph.output.shape)
@@ -246,6 +277,7 @@ class Model:
             self.graph,
             mode,
             batch_size,
+            geometry=self._device.geometry(),
             loss=self.loss,
             metrics=self.metrics,
             optimizer=optimizer,
@@ -260,22 +292,22 @@ class Model:
         if program is None or program.plan.batch_size < batch_size:
             plan = self._plan(mode, batch_size, classes, direct)
             steps = self._steps if mode == "train" else None
-            program = self._programs[kind] = Program(plan, self._device, self.dtype, self._theta, steps)
+            program = self._programs[kind] = Program(plan, self._device, self.dtype, self._memory, steps)
         return program
 
     def _lie_ready(self, arrays):
         """Can the samples of every input be read where they lie?"""
         names = [samples_of(self.graph.names[node.layer]) for node in self.graph.inputs]
-        return all(lies_ready(arrays[name], self.dtype) for name in names)
+        return all(self._device.lies_ready(arrays[name], self.dtype) for name in names)
 
     def _train(self, program, data, order, batch_size, report=None):
         updates = self.updates + np.arange(-(-len(order) // batch_size))
         data = replace(data, arrays=data.arrays | {"coefficients": self.optimizer.coefficients(updates)})
         return self._logs(run_epoch(program, data, order, batch_size, report))
 
-    def _evaluate(self, data, batch_size=PREDICT_BATCH):
-        batch_size = min(batch_size, data.samples)
-        program = self._program("evaluate", batch_size, data.classes, self._lie_ready(data.arrays))
+    def _evaluate(self, data, rows, direct):
+        batch_size = min(rows, data.samples)
+        program = self._program("evaluate", batch_size, data.classes, direct)
         return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size))
 
     def _logs(self, means):

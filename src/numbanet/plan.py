@@ -20,9 +20,6 @@ import numpy as np
 from numbanet.graph import Parameter, padded
 from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
 
-BLOCK = 64  # rows of a batch that one worker takes through all layers: few, so that activations stay in cache
-GRAIN = 8  # blocks are a multiple of this many rows, the height of a tile
-TILE = 256  # rows of a parameter's panels that a task updates: with their gradient 32 KiB, a first-level cache
 UNITS = {"columns": "panels", "parameter": "rows of panels"}  # of a chain's extent
 
 
@@ -79,23 +76,25 @@ class PlannedOp:
 class Chain:
     """Ops which one worker runs one after the other on the same part of an axis.
 
-    axis: "batch", its rows; "columns", panels of the columns that a product computes for the whole batch; "parameter",
-    the rows of a parameter's panels (`rows` to a panel). extent: of the axis, None for "batch". block: most of a task.
+    axis: "batch", its rows; "columns", panels of the columns of a product, for each group of rows; "parameter",
+    the rows of a parameter's panels (`rows` to a panel). extent: of the axis, None for "batch". block: most of a task,
+    which is a multiple of grain.
     """
 
     name: str
     ops: list[PlannedOp]
     axis: str = "batch"
     extent: int | None = None
-    block: int = BLOCK
+    block: int = 64
     rows: int = 1
+    grain: int = 1
 
     def cut(self, batch_size, workers):
         """(first, last) of each task, for so many workers."""
         if self.axis != "parameter":
-            extent, grain = (batch_size, GRAIN) if self.extent is None else (self.extent, 1)
+            extent = batch_size if self.extent is None else self.extent
             rounds = math.ceil(extent / (workers * self.block))
-            block = math.ceil(extent / (rounds * workers * grain)) * grain
+            block = math.ceil(extent / (rounds * workers * self.grain)) * self.grain
             return [(first, min(extent, first + block)) for first in range(0, extent, block)]
         block = min(self.block, math.ceil(self.extent / workers / PANEL) * PANEL)
         if self.rows <= block:  # some whole panels
@@ -210,7 +209,7 @@ def _cost(op, axis, batch_size):
     if axis == "batch":
         return sizes.get("inputs", 1) * sizes.get("units", 1) + sizes.get("width", 1)
     if axis == "columns":
-        return PANEL * batch_size * (sizes["inputs"] if op.name == "dense_forward" else sizes["units"])
+        return PANEL * min(batch_size, sizes["columns"]) * sizes["inputs" if op.name == "dense_forward" else "units"]
     return PANEL * (batch_size if "dy" in op.operands else 4)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from numbanet.graph import Graph, Parameter, padded
-from numbanet.kernels import OPS, PANEL
-from numbanet.plan import TILE, Buffer, Chain, Outside, Phase, Plan, PlannedOp, Scratch
+from numbanet.kernels import OPS, PANEL, Geometry
+from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, PlannedOp, Scratch
 
 MODES = ("predict", "evaluate", "gradient", "train")
 LARGE = 2**12  # elements of a kernel, 16 KiB in float32, from which it may be worth a phase of its own
@@ -13,8 +13,8 @@ LARGE = 2**12  # elements of a kernel, 16 KiB in float32, from which it may be w
 class Builder:
     """Collects a plan's buffers and ops; layers emit into it."""
 
-    def __init__(self, batch_size):
-        self.batch_size = batch_size
+    def __init__(self, batch_size, geometry=Geometry()):  # noqa: B008  (frozen)
+        self.batch_size, self.geometry = batch_size, geometry
         self.buffers, self.size, self.ops = [], 0, []
         self.label = ""  # whose buffers are being made
         self.scratch = 0  # elements that the largest chain of a parameter needs
@@ -51,7 +51,7 @@ class Builder:
     def _gradient_buffer(self, of, name, after):
         if isinstance(of, Buffer):
             return self.buffer(of.shape, name)
-        gradient = Scratch(name, (PANEL,), max(TILE, PANEL), after)
+        gradient = Scratch(name, (PANEL,), max(self.geometry.tile, PANEL), after)
         self.scratch = max(self.scratch, after + gradient.rows * gradient.stride)
         return gradient
 
@@ -128,13 +128,24 @@ def planned(name, given):
     return PlannedOp(name, operands, {key: given.get(key, 0) for key in entry.sizes})
 
 
-def build_plan(graph: Graph, mode, batch_size, *, loss=None, metrics=(), optimizer=None, classes=False, direct=False):
+def build_plan(
+    graph: Graph,
+    mode,
+    batch_size,
+    *,
+    geometry=Geometry(),  # noqa: B008  (frozen)
+    loss=None,
+    metrics=(),
+    optimizer=None,
+    classes=False,
+    direct=False,
+):
     """The plan of a graph for a mode: "predict", "evaluate", "gradient" (no update) or "train".
 
-    classes: the targets are integer labels. direct: the samples have the model's dtype and dense rows, and are taken
-    in order.
+    geometry: how the device wants it cut. classes: the targets are integer labels. direct: the samples have the
+    model's dtype and dense rows, and are taken in order.
     """
-    build = Builder(batch_size)
+    build = Builder(batch_size, geometry)
     before = []
     values = {}
     for node in graph.inputs:
@@ -169,8 +180,9 @@ def build_plan(graph: Graph, mode, batch_size, *, loss=None, metrics=(), optimiz
     forward = fused(build.ops)
     if direct:
         before = read_directly(before, forward, [op for ops in parameters.values() for op in ops], mode == "predict")
-    rows = _row_phases(before + forward + after, batch_size, apart=not plan.independent)
-    copies = [parameter_chain(copy.name, [_transpose(of, copy)], of) for of, copy in build.copies.items()]
+    apart = not plan.independent or geometry.group is not None
+    rows = _row_phases(before + forward + after, batch_size, geometry, apart)
+    copies = [parameter_chain(copy.name, [_transpose(of, copy)], of, geometry) for of, copy in build.copies.items()]
     chains = _parameter_chains(plan, graph, build, parameters, optimizer)
     phases = [Phase(copies, once=True), *rows, Phase(chains)]
     plan.phases = [phase for phase in phases if phase.chains]
@@ -214,7 +226,7 @@ def read_directly(gathers, forward, backward, check):
     return kept
 
 
-def _row_phases(ops, batch_size, apart):
+def _row_phases(ops, batch_size, geometry, apart):
     """Phases of ops over the batch. apart: products whose kernel is large beside what goes in and out have their own.
 
     There every worker computes some columns for the whole batch, with the part of the kernel that it updates itself;
@@ -229,19 +241,30 @@ def _row_phases(ops, batch_size, apart):
         if not apart or "columns" not in op.sizes or inputs * units < large or min(inputs, units) <= PANEL:
             chain.append(op)
             continue
-        phases.append(Phase([Chain("rows", chain)]))
-        width = units if op.name == "dense_forward" else inputs
-        by_columns = PlannedOp(op.name, op.operands, op.sizes | {"columns": 1})
-        panels = padded(width) // PANEL
-        phases.append(Phase([Chain("columns", [by_columns], "columns", panels, panels)]))
+        phases.append(Phase([rows_chain(chain, geometry)]))
+        phases.append(Phase([_columns_chain(op, batch_size, geometry)]))
         chain = []
-    phases.append(Phase([Chain("rows", chain)]))
+    phases.append(Phase([rows_chain(chain, geometry)]))
     return [phase for phase in phases if phase.chains[0].ops]
 
 
-def parameter_chain(name, ops, parameter):
+def rows_chain(ops, geometry):
+    """A chain over the rows of the batch."""
+    return Chain("rows", ops, block=geometry.block, grain=geometry.grain)
+
+
+def _columns_chain(op, batch_size, geometry):
+    """A chain of one product by columns."""
+    panels = padded(op.sizes["units" if op.name == "dense_forward" else "inputs"]) // PANEL
+    group, span = geometry.grouping(batch_size, panels)
+    by_columns = PlannedOp(op.name, op.operands, op.sizes | {"columns": group})
+    extent = panels * -(-batch_size // group)
+    return Chain("columns", [by_columns], "columns", extent, extent, grain=span)
+
+
+def parameter_chain(name, ops, parameter, geometry):
     """A chain over a parameter."""
-    return Chain(name, ops, "parameter", parameter.operand[1], TILE, parameter.rows)
+    return Chain(name, ops, "parameter", parameter.operand[1], geometry.tile, parameter.rows)
 
 
 def _transpose(parameter, copy):
@@ -285,5 +308,5 @@ def _parameter_chains(plan, graph, build, gradients, optimizer):
             plan.theta = graph.size * (1 + len(optimizer.slots))
             if parameter in build.copies:
                 ops.append(_transpose(parameter, build.copies[parameter]))
-        chains.append(parameter_chain(parameter.name, ops, parameter))
+        chains.append(parameter_chain(parameter.name, ops, parameter, build.geometry))
     return chains

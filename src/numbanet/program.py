@@ -14,10 +14,6 @@ import numpy as np
 from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
 
-# Bytes between rows that make the 16 of a tile share one set of a first-level cache, where they drive each other out:
-# rows of 1024 through 1024-128-10 take twice as long (of 512, two sets, no longer).
-SAME_SETS = 4096
-
 _programs = weakref.WeakSet()
 
 
@@ -38,13 +34,6 @@ def new_steps(device):
     return steps
 
 
-def lies_ready(samples, dtype):
-    """Can products read these samples where they lie? Dense rows of their dtype, not in the same few cache sets."""
-    row, element = samples.strides
-    dense = element == samples.itemsize and row >= samples.shape[1] * element
-    return samples.dtype == dtype and dense and row % SAME_SETS != 0
-
-
 class Program:
     """A plan bound to a device, a dtype and an array of parameters.
 
@@ -52,29 +41,48 @@ class Program:
     """
 
     def __init__(self, plan, device, dtype, theta, steps=None):
-        self.plan, self.device, self.dtype, self.theta = plan, device, dtype, theta
+        """theta: the device's memory of the parameters."""
+        self.plan, self.device, self.dtype = plan, device, dtype
         self.steps = new_steps(device) if steps is None else steps
-        spaces = len(self.steps) if plan.independent else 1
-        self.work = device.zeros(plan.workspace * spaces + plan.scratch * len(self.steps), dtype)
-        self._apart = plan.workspace * self.work.itemsize
+        spaces = len(self.steps) if plan.independent and device.BATCHES_AT_ONCE else 1
+        self._theta, self._work = theta, device.zeros(plan.workspace * spaces + plan.scratch * len(self.steps), dtype)
         addresses = {op.name: device.address(op.name, dtype) for op in plan.ops if op.name not in device.FAMILIES}
         self._ops = plan.table(addresses)
-        self._board = np.zeros((2 * len(self.steps), device.BOARD_WIDTH), np.int64)
-        self._tables = {}  # workers -> tables of tasks and shares
         self._places = plan.outside()
+        self._engine = device.Engine(
+            self._ops,
+            plan.tasks,
+            theta,
+            self._work,
+            self.steps,
+            cost=plan.cost,
+            apart=plan.workspace,
+            independent=plan.independent,
+        )
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
         _programs.add(self)
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
-        self.pace = Pace(plan.cost, plan.independent)
+        self.pace = Pace(plan.cost, plan.independent and device.BATCHES_AT_ONCE)
         self.scores = None
+
+    @property
+    def theta(self):
+        """The parameters, for the host to read and to write."""
+        return self.device.host(self._theta)
+
+    @property
+    def work(self):
+        """The workspace, for the host to read and to write."""
+        return self.device.host(self._work)
 
     def bind(self, name, array):
         """Put an outside array of two dimensions and a dtype of DTYPES into the table, if the plan has use for it."""
         if name not in self._places:
             return
-        strides = [stride // array.itemsize for stride in array.strides]
+        array = self.device.place(array)
+        strides = [stride // array.dtype.itemsize for stride in array.strides]
         for row, column in self._places[name]:
-            self._ops[row, column : column + OPERAND] = array.ctypes.data, len(array), *strides
+            self._ops[row, column : column + OPERAND] = self.device.start_of(array), len(array), *strides
             op = self.plan.ops[row]
             if op.name in self.device.FAMILIES and op.operands["data"].name == name:
                 self._ops[row, 0] = self.device.address(op.name, self.dtype, array.dtype.name)
@@ -87,30 +95,20 @@ class Program:
         if self.plan.columns:
             rows = samples if self.plan.independent else batch_size
             if self.scores is None or len(self.scores) != rows:
-                self.scores = np.zeros((rows, self.plan.columns))
+                self.scores = self.device.empty((rows, self.plan.columns), np.float64)
                 self.bind("scores", self.scores)
-            self.scores[:] = 0
+            self.device.clear(self.scores)
 
     def run(self, first, last, parallel=False):
-        """Run the epoch's batches from `first` to `last`, on one thread or several: the same bits."""
-        device, handle = self.device, self.device.handle
-        workers = device.get_num_threads() if parallel else 1
-        loop = device.run_serial
-        steps = self.steps[:workers]
-        if workers > 1:
-            loop = device.run_batches if self.plan.independent else device.run_parallel
-        tasks, shares = self._tables_for(1 if self.plan.independent else workers)
-        theta, work = handle(self.theta), handle(self.work)
-        device.run(loop, self._ops, tasks, shares, theta, work, self._apart, steps, self._board, first, last)
+        """Run the epoch's batches from `first` to `last`; parallel: in the device's other way, with the same bits.
 
-    def _tables_for(self, workers):
-        if workers not in self._tables:
-            self._tables[workers] = self.plan.tasks(workers)
-        return self._tables[workers]
+        On the CPU that is several threads instead of one.
+        """
+        self._engine.run(first, last, parallel)
 
     def quick_tables(self, samples, predictions):
         """What the device's quick loop wants to know."""
-        tasks, shares = self._tables_for(1)
+        tasks, shares = self._engine.tables(1)
         places = self._places[predictions] + self._places[samples]
         rows = [(table.ctypes.data, *table.shape) for table in (self._ops, tasks, shares, self.steps)]
         rows.append((self.theta.ctypes.data, self.work.ctypes.data, 0))
@@ -123,7 +121,7 @@ class Program:
 
     def totals(self):
         """Sums of the loss and the metrics over all rows since `start`."""
-        return self.scores.sum(axis=0) if self.plan.columns else np.zeros(0)
+        return self.device.fetch(self.scores).sum(axis=0) if self.plan.columns else np.zeros(0)
 
     def read(self, buffer):
         """A copy of a buffer's rows."""
@@ -142,7 +140,9 @@ class Quick:
         self._program, self._width, self._shape = program, width, shape
         self._real = np.dtype(program.dtype)
         self._outputs = int(np.prod(shape))
-        self._most = self.ROWS if width * self._real.itemsize % SAME_SETS else 15  # rows, less than a tile
+        self._most = (
+            self.ROWS if width * self._real.itemsize % program.device.SAME_SETS else 15
+        )  # rows, less than a tile
         self._loop = program.device.quick[program.dtype].ready()
         program.bind(samples, np.empty((self.ROWS, width), self._real))
         program.bind("predictions", np.zeros((self.ROWS, self._outputs), self._real))

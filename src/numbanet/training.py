@@ -35,6 +35,11 @@ class Data:
     samples: int
     classes: bool = False
 
+    def on(self, device):
+        """The same samples where the device's kernels read them, for several epochs."""
+        arrays = {name: device.place(array) for name, array in self.arrays.items()}
+        return Data(arrays, self.samples, self.classes)
+
     def part(self, first, last):
         """Samples from first to last, without a copy."""
         arrays = {name: array[first:last] for name, array in self.arrays.items()}

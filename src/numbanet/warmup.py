@@ -18,7 +18,6 @@ def warmup(dtypes=("float32", "float64")):
         for op in kernels.OPS:
             for source in kernels.DTYPES if op in device.FAMILIES else [None]:
                 device.address(op, dtype, source)
-    loops = [device.run_serial, device.run_parallel, device.run_batches, *(device.quick[dtype] for dtype in dtypes)]
-    for loop in loops:
+    for loop in device.LOOPS:
         loop.ready()
     return jit.compilations() - before

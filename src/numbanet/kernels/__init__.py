@@ -7,7 +7,8 @@ An op is one row of a program's op table::
 and a kernel is a loop with one signature for all ops, `(op, theta, work, step, first, last)`: the op's row, the
 parameters, the workspace, the step record below, and the part of the op's axis that this call computes. The axis of a
 "batch" op is the rows of the batch, the axis of a "parameter" op the rows of the panels of the parameter it writes.
-Products may also be told to compute panels of columns for the whole batch (their size `columns` is 1 then).
+Products may also be told to compute panels of columns for groups of rows of the batch: all panels of the first group,
+then those of the second. Their size `columns` is the rows of a group then, else 0. On the CPU the batch is one group.
 
 Memory. Rows of activations are padded to whole vectors. A parameter (rows x width) lies in panels of 16 columns, each
 as deep as the parameter has rows, so that a product reads it from end to end; `transposed_kernel` is a copy of the
@@ -45,7 +46,38 @@ NOT_FINITE = 9  # set to 1 by whoever meets NaN or infinity in the samples
 EACH = 10  # 1: every sample has a row of scores, 0: every row of the batch has one
 STEP_FIELDS = 16
 
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
+
+
+class DeviceError(RuntimeError):
+    """A device that cannot be used here; says why."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a device wants plans to be cut.
+
+    block: most rows of a batch that one worker takes through all layers, a multiple of grain. tile: most rows of a
+    parameter's panels that a task updates. group, span: a product by columns is computed for so many rows of the batch
+    at once (None: all of them), and so many panels. side, squares: products that fill at least so many squares of side
+    rows and columns are computed in such squares instead.
+    """
+
+    block: int = 64  # few, so that activations stay in cache
+    grain: int = 8  # the height of a tile
+    tile: int = 256  # with their gradient 32 KiB, a first-level cache
+    group: int | None = None
+    span: int = 1
+    side: int = 0
+    squares: int = 0
+
+    def grouping(self, rows, panels):
+        """(rows of a group, panels of a task) for a product of so many rows and panels."""
+        if self.group is None:
+            return rows, self.span
+        if self.squares and -(-rows // self.side) * -(-panels * PANEL // self.side) >= self.squares:
+            return self.side, self.side // PANEL
+        return min(self.group, rows), self.span
 
 
 @dataclass(frozen=True)
@@ -125,10 +157,12 @@ OPS = {
 
 
 def load(device):
-    """The module of a device's kernels. Picking a device is picking a module."""
+    """The module of a device's kernels. Picking a device is picking a module. DeviceError if it cannot be used."""
     from numbanet.names import lookup
 
-    return importlib.import_module(lookup("device", device, {name: f"{__name__}.{name}" for name in DEVICES}))
+    module = importlib.import_module(lookup("device", device, {name: f"{__name__}.{name}" for name in DEVICES}))
+    module.require()
+    return module
 
 
 def compiled():

@@ -75,15 +75,20 @@ def _warn_uncached(problem):
         )
 
 
-def _stamped_cache(function, name):
-    """A FunctionCache under the kernel's own name and our stamp; None where it cannot be had.
+def _cache_of_functions():
+    from numba.core.caching import FunctionCache
 
-    FunctionCache is private to Numba: if it moves, kernels run uncached after one warning.
+    return FunctionCache
+
+
+def stamped_cache(function, name, kind=_cache_of_functions):
+    """A cache of a kind of Numba's under the kernel's own name and our stamp; None where it cannot be had.
+
+    Numba's caches are private to it: if they move, kernels run uncached after one warning.
     """
     try:
-        from numba.core.caching import FunctionCache
 
-        class StampedCache(FunctionCache):
+        class StampedCache(kind()):
             def _index_key(self, signature, codegen):
                 # Not the closure's contents as Numba has it: a dispatcher there pickles differently in every process.
                 return signature, codegen.magic_tuple(), name
@@ -163,7 +168,7 @@ def _c_function(function, signature, name):
     from numba.core.ccallback import CFunc
 
     entry = CFunc(function, (signature.args, signature.return_type), locals={}, options=dict(FLAGS))
-    cache = _stamped_cache(function, name)
+    cache = stamped_cache(function, name)
     if cache is not None:
         entry._cache = cache
     entry.compile()
@@ -212,7 +217,7 @@ class Loop:
     def _compile(self):
         global _compilations
         dispatcher = njit(parallel=self.parallel, **FLAGS)(self.function)
-        cache = _stamped_cache(self.function, self.name)
+        cache = stamped_cache(self.function, self.name)
         if cache is not None:
             dispatcher._cache = cache
         dispatcher.compile(self.signature)

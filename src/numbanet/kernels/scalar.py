@@ -177,3 +177,26 @@ def binary_cross_logit(z, t):
 def same_side(y, t):
     """1 if y and t lie on the same side of 1/2, else 0"""
     return where(y > HALF, where(t > HALF, ONE, ZERO), where(t > HALF, ZERO, ONE))
+
+
+# -- random numbers
+
+MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+WORD, HALF_WORDS = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+@scalar
+def philox(counter, key):
+    """Philox4x32-10 (Salmon et al., 2011): four random words of 32 bits, from a counter of four and a key of two.
+
+    All are uint64 numbers below 2**32. The same counter and key give the same words on every device and thread.
+    """
+    a, b, c, d = counter
+    first, second = key
+    for _ in range(10):
+        left, right = MULTIPLIERS[0] * a, MULTIPLIERS[1] * c
+        a, b = (right >> HALF_WORDS) ^ b ^ first, right & WORD
+        c, d = (left >> HALF_WORDS) ^ d ^ second, left & WORD
+        first, second = (first + WEYL[0]) & WORD, (second + WEYL[1]) & WORD
+    return a, b, c, d

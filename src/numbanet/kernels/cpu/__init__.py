@@ -1,26 +1,26 @@
 """The CPU: kernels by name, and what a program needs around them."""
 
+from numbanet.kernels import Geometry
 from numbanet.kernels.cpu import (
+    arithmetic,  # noqa: F401  (gives scalar.exp and others a meaning for vectors)
     batch,
     dense,
     loss,
     pointwise,
-    polynomial,  # noqa: F401  (gives scalar.exp and others a meaning for vectors)
     update,
 )
 from numbanet.kernels.cpu.engine import (
-    BOARD_WIDTH,
+    Engine,
     get_num_threads,
     most_workers,
     quick,
-    run,
     run_batches,
     run_parallel,
     run_serial,
     set_num_threads,
 )
-from numbanet.kernels.cpu.memory import handle, zeros
-from numbanet.kernels.jit import Family, Kernel
+from numbanet.kernels.cpu.transfer import SAME_SETS, clear, empty, fetch, host, lies_ready, place, start_of, zeros
+from numbanet.kernels.jit import BITS, Family, Kernel
 
 KERNELS = {
     kernel.name: kernel
@@ -28,6 +28,11 @@ KERNELS = {
     for kernel in vars(module).values()
     if isinstance(kernel, Kernel | Family)
 }
+NAME = "cpu"
+BATCHES_AT_ONCE = True  # workers take whole batches of a plan in which they are independent
+ROWS_AT_ONCE = 256  # most rows of a batch in predict and evaluate
+CACHE = 2**18  # bytes of activations of such a batch in predict: a quarter or more of a second-level cache
+LOOPS = (run_serial, run_parallel, run_batches, *quick.values())
 FAMILIES = {name for name, kernel in KERNELS.items() if isinstance(kernel, Family)}  # their address depends on the data
 
 
@@ -36,19 +41,44 @@ def address(op, dtype, source=None):
     return KERNELS[op].address(dtype, source)
 
 
+def require():
+    """DeviceError if the device cannot be used."""
+
+
+def describe():
+    """What this device is, in a few words."""
+    return f"{get_num_threads()} threads, vectors of {BITS} bits"
+
+
+def geometry():
+    """How plans are cut for the CPU."""
+    return Geometry()
+
+
 __all__ = [
-    "BOARD_WIDTH",
+    "BATCHES_AT_ONCE",
+    "CACHE",
     "FAMILIES",
     "KERNELS",
+    "LOOPS",
+    "NAME",
+    "ROWS_AT_ONCE",
+    "SAME_SETS",
+    "Engine",
     "address",
+    "clear",
+    "describe",
+    "empty",
+    "fetch",
+    "geometry",
     "get_num_threads",
-    "handle",
+    "host",
+    "lies_ready",
     "most_workers",
+    "place",
     "quick",
-    "run",
-    "run_batches",
-    "run_parallel",
-    "run_serial",
+    "require",
     "set_num_threads",
+    "start_of",
     "zeros",
 ]

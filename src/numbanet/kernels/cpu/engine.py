@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
-from numbanet.kernels.cpu.memory import address_of, table_at
+from numbanet.kernels.cpu.memory import address_of, handle, table_at
 from numbanet.kernels.jit import JIT, POINTERS, loop, piece, registered
 
 OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH = range(5)
@@ -384,3 +384,34 @@ def run(loop, *arguments):
             loop(*arguments)
         finally:
             numba.set_num_threads(before)
+
+
+class Engine:
+    """Runs the steps of a program. Arrays are those of the program, and may change between two runs.
+
+    ops: the op table. tasks(workers): the tables of tasks and shares. theta, work: arrays of `memory.zeros`. steps: one
+    step record a worker. cost: multiply-adds of a step. apart: elements between two workers' workspaces. independent:
+    may batches be computed in any order?
+    """
+
+    def __init__(self, ops, tasks, theta, work, steps, cost, apart, independent):
+        self._ops, self._tasks, self._theta, self._work, self._steps = ops, tasks, theta, work, steps
+        self._apart, self._independent = apart * work.itemsize, independent
+        self._board = np.zeros((2 * len(steps), BOARD_WIDTH), np.int64)
+        self._tables = {}  # workers -> tables of tasks and shares
+
+    def run(self, first, last, parallel):
+        """Steps from batch `first` to batch `last`, on one thread or several."""
+        workers = get_num_threads() if parallel else 1
+        loop = run_serial
+        if workers > 1:
+            loop = run_batches if self._independent else run_parallel
+        tasks, shares = self.tables(1 if self._independent else workers)
+        theta, work, steps = handle(self._theta), handle(self._work), self._steps[:workers]
+        run(loop, self._ops, tasks, shares, theta, work, self._apart, steps, self._board, first, last)
+
+    def tables(self, workers):
+        """Tasks and shares for so many workers."""
+        if workers not in self._tables:
+            self._tables[workers] = self._tasks(workers)
+        return self._tables[workers]

@@ -20,7 +20,6 @@ from numbanet.kernels.cpu.simd import Vector, lanes
 from numbanet.kernels.jit import JIT, piece
 
 FIRST = 1 + SIZES  # where the operands begin in a row: the address and the sizes come before
-ALIGNMENT = 64  # bytes; a vector load across a cache line costs 15 to 20% of a matrix product
 
 
 @intrinsic
@@ -261,11 +260,3 @@ else:
     @piece
     def within(matrix, rows, columns):
         """Checked under NUMBA_BOUNDSCHECK=1 only"""
-
-
-def zeros(count, dtype):
-    """A flat array of zeros whose first element is aligned to a cache line (np.zeros aligns to 16 bytes)."""
-    itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
-    skip = -raw.ctypes.data % ALIGNMENT
-    return raw[skip : skip + count * itemsize].view(dtype)

@@ -16,11 +16,8 @@ keep NaN, whatever minimum and maximum do with it.
 
 from __future__ import annotations
 
-from numba.extending import overload
-
-from numbanet.kernels import jit, scalar
-from numbanet.kernels.cpu.simd import Vector, copysign, exponent, fma, mantissa, nearest, scale
-from numbanet.kernels.jit import JIT
+from numbanet.kernels import jit
+from numbanet.kernels.cpu.simd import copysign, exponent, fma, mantissa, nearest, scale
 from numbanet.kernels.scalar import absolute, where
 
 INF = float("inf")
@@ -254,21 +251,3 @@ def erf_f64(x):
     q = q * q
     q = q * q
     return copysign(where(a < 1.0, fma(p, a, a), fma(-q, q, 1.0)), x)
-
-
-def _supply(name, single, double):
-    """Compile scalar.NAME on vectors to one of two functions."""
-
-    @overload(getattr(scalar, name), inline="always")
-    def supplied(x):
-        if not isinstance(x, Vector):
-            return None
-        return (lambda x: double(x)) if x.double else (lambda x: single(x))
-
-
-if JIT:
-    _supply("exp", exp_f32, exp_f64)
-    _supply("log", log_f32, log_f64)
-    _supply("log1p_unit", log1p_unit_f32, log1p_unit_f64)
-    _supply("tanh", tanh_f32, tanh_f64)
-    _supply("erf", erf_f32, erf_f64)

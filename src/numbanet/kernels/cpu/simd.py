@@ -20,9 +20,9 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from numbanet.kernels import PANEL, scalar
+from numbanet.kernels import PANEL
 from numbanet.kernels.cpu.plain import FEW, lanes_of
 from numbanet.kernels.jit import FAST, JIT
 
@@ -281,8 +281,8 @@ def _called(name):
 
 
 _fma = _elementwise(multiply_add, 3)
-_absolute = _elementwise(_called("fabs"), 1)
-_sqrt = _elementwise(_called("sqrt"), 1)
+magnitude = _elementwise(_called("fabs"), 1)
+root = _elementwise(_called("sqrt"), 1)
 _nearest = _elementwise(_called("rint"), 1)
 _copysign = _elementwise(_called("copysign"), 2)
 _scaled = _elementwise(_scale, 2)
@@ -291,7 +291,7 @@ _mantissa_of = _elementwise(_mantissa, 1)
 
 
 @intrinsic
-def _where(typingctx, mask, a, b):
+def select(typingctx, mask, a, b):
     if not isinstance(mask, Mask):
         return None
     vector = mask.vector
@@ -388,20 +388,6 @@ if JIT:
     lanes, one_lane = _lanes, _one_lane
     fma, nearest, copysign, scale = _fma, _nearest, _copysign, _scaled
     exponent, mantissa, sum_of, max_of = _exponent_of, _mantissa_of, _sum_of, _max_of
-
-    @overload(scalar.where, inline="always")
-    def _vector_where(condition, a, b):
-        if isinstance(condition, Mask):
-            return lambda condition, a, b: _where(condition, a, b)
-        return None
-
-    @overload(scalar.sqrt, inline="always")
-    def _vector_sqrt(x):
-        return (lambda x: _sqrt(x)) if isinstance(x, Vector) else None
-
-    @overload(scalar.absolute, inline="always")
-    def _vector_absolute(x):
-        return (lambda x: _absolute(x)) if isinstance(x, Vector) else None
 
 else:
     from numbanet.kernels.cpu.plain import (

@@ -1,0 +1,210 @@
+"""The engine: the loop which walks a program's tables on the GPU. The twin of kernels/cpu/engine.py.
+
+    ops, tasks, shares, steps     as on the CPU; a worker is a thread block, all of whose threads run each op together
+    tables                        all of them in one buffer of int64, with a header that says where each begins
+
+There are two ways to run. In one, the blocks stay for many steps and meet after every phase: one launch. In the other,
+every phase is a launch of its own and a step is a CUDA graph: blocks need not wait for each other, launches cost about
+2 us each. Both compute the same bits; the pace takes whichever was faster (see numbanet.pace).
+
+Kernels are compiled together, for a GPU loop cannot call by address at the speed of a CPU: one loop for each set of ops
+and dtype. It is cached on disk, so a new architecture of known ops compiles nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+
+import numpy as np
+
+from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
+from numbanet.kernels.cuda import launch
+from numbanet.kernels.cuda.block import meet, this_block, thread
+from numbanet.kernels.cuda.graph import Graph
+from numbanet.kernels.cuda.memory import atomic_add, fence, real_at, shift, table_at
+from numbanet.kernels.cuda.target import cuda, entry, numbered, piece
+from numbanet.kernels.cuda.transfer import out_of_memory_is_told, start_of
+
+OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH, TASK_FIELDS = range(6)
+
+# The header: where in the buffer each table begins, how many columns it has; where theta and the workspace lie.
+SIZE, OPS, OP_FIELDS, TASKS, SHARES, PHASES, SHARE_FIELDS, STEPS, STEP_FIELDS, BOARD = range(10)
+THETA, THETA_SIZE, WORK, WORK_SIZE, BLOCKS = range(10, 15)
+HEADER = 16
+
+NEXT, SAME = -1, -2  # in place of a batch's number: the one after the last, and the one under way
+
+_running = threading.Lock()  # two loops on the GPU at once, each with half of its blocks there, would wait for ever
+
+
+@piece
+def _begin(step, batch):
+    step[BATCH] = batch
+    step[START] = batch * step[BATCH_SIZE]
+    step[ROWS] = min(step[BATCH_SIZE], step[SAMPLES] - step[START])
+    step[SCORE] = step[START] * step[EACH]
+
+
+@piece
+def _meet_all(board, blocks, meeting):
+    """Wait until all blocks are here for the so-manieth time; what they wrote before is seen after"""
+    meet()
+    if blocks > 1:
+        if thread() == 0:
+            fence()
+            atomic_add(board, 0, 1)
+            while atomic_add(board, 0, 0) < blocks * meeting:
+                pass
+            fence()
+        meet()
+
+
+def _either(number, kernel, others):
+    """A call of the kernel of a number, or of one of the others."""
+
+    @piece
+    def call(op, theta, work, step, first, last):
+        if op[0] == number:
+            kernel(op, theta, work, step, first, last)
+        else:
+            others(op, theta, work, step, first, last)
+
+    return call
+
+
+def _any_of(numbers):
+    """A call of the kernel that a row of the op table names."""
+
+    @piece
+    def call(op, theta, work, step, first, last):
+        pass
+
+    for number in numbers:
+        call = _either(number, numbered(number).on_device, call)
+    return call
+
+
+def walker(dtype, numbers):
+    """The loop for some kernels: phases begin to end of the batches first to last, among them NEXT and SAME."""
+    call, real = _any_of(numbers), real_at(dtype)
+
+    @piece
+    def share(tables, phase, block, theta, work, step):
+        """The block's tasks of a phase; rows beyond a short last batch are left out"""
+        shares = shift(tables, tables[SHARES] + phase * tables[SHARE_FIELDS])
+        for t in range(shares[1 + block], shares[2 + block]):
+            task = shift(tables, tables[TASKS] + t * TASK_FIELDS)
+            begin, end = task[FIRST], task[LAST]
+            if task[ON_BATCH] != 0:
+                end = min(end, step[ROWS])
+            if begin < end:
+                for k in range(task[OP_BEGIN], task[OP_END]):
+                    call(shift(tables, tables[OPS] + k * tables[OP_FIELDS]), theta, work, step, begin, end)
+                    meet()
+
+    def walk(address, size, first, last, begin, end):
+        tables, block = table_at(address, size), this_block()
+        theta, work = real(tables[THETA], tables[THETA_SIZE]), real(tables[WORK], tables[WORK_SIZE])
+        board, step = shift(tables, tables[BOARD]), shift(tables, tables[STEPS] + block * tables[STEP_FIELDS])
+        several, meeting = (last - first) * (end - begin) > 1, 0
+        for batch in range(first, last):
+            if batch != SAME:
+                meet()  # nobody reads the record of the step before any more
+                if thread() == 0:
+                    _begin(step, step[BATCH] + 1 if batch == NEXT else batch)
+                meet()
+            for phase in range(begin, end):
+                if tables[tables[SHARES] + phase * tables[SHARE_FIELDS]] == 0 or batch == first:
+                    share(tables, phase, block, theta, work, step)
+                    meeting += 1
+                    if several:
+                        _meet_all(board, tables[BLOCKS], meeting)
+
+    return walk
+
+
+SIGNATURE = "void(int64, int64, int64, int64, int64, int64)"
+
+
+@functools.cache
+def loop(dtype, numbers):
+    """The compiled loop for some kernels."""
+    names = ", ".join(numbered(number).name for number in numbers)
+    return entry(walker(dtype, numbers), SIGNATURE, f"walk_{dtype}_{hashlib.sha256(names.encode()).hexdigest()[:16]}")
+
+
+class Engine:
+    """Runs the steps of a program. Arrays are those of the program, and may change between two runs.
+
+    ops: the op table. tasks(workers): the tables of tasks and shares. theta, work: memory of `transfer.zeros`. steps:
+    one step record a block. cost: multiply-adds of a step.
+    """
+
+    def __init__(self, ops, tasks, theta, work, steps, cost, apart, independent):
+        self._ops, self._theta, self._work, self._steps = ops, theta, work, steps
+        self._tasks, self._shares = tasks(min(launch.blocks(cost), len(steps)))
+        self._blocks = 1 + int(np.flatnonzero((np.diff(self._shares[:, 1:]) > 0).any(axis=0)).max(initial=0))
+        self._tables, self._begin = self._packed()
+        with out_of_memory_is_told(self._tables.nbytes):
+            self._buffer = cuda.to_device(self._tables)
+        self._stream = cuda.stream()
+        self._graph = None, None  # and the loop of its launches
+
+    def _packed(self):
+        """All tables in one, and where each begins."""
+        parts = {SIZE: np.zeros(HEADER), OPS: self._ops, TASKS: self._tasks, SHARES: self._shares,
+                 STEPS: self._steps[: self._blocks], BOARD: np.zeros(1)}  # fmt: skip
+        begins = dict(zip(parts, np.cumsum([0, *(part.size for part in parts.values())]), strict=False))
+        tables = np.concatenate([part.ravel() for part in parts.values()]).astype(np.int64)
+        for field, begin in begins.items():
+            tables[field] = begin
+        for field, part in ((OP_FIELDS, self._ops), (SHARE_FIELDS, self._shares), (STEP_FIELDS, self._steps)):
+            tables[field] = part.shape[1]
+        tables[SIZE], tables[PHASES], tables[BLOCKS] = tables.size, len(self._shares), self._blocks
+        tables[THETA_SIZE], tables[WORK_SIZE] = self._theta.array.size, self._work.array.size
+        return tables, begins
+
+    def _part(self, field, count):
+        return self._tables[self._begin[field] : self._begin[field] + count]
+
+    def run(self, first, last, parallel):
+        """Steps from batch `first` to batch `last`; parallel: every phase a launch of its own."""
+        steps = self._steps[: self._blocks]
+        with _running, launch.running():
+            self._tables[THETA], self._tables[WORK] = start_of(self._theta.lend()), start_of(self._work.lend())
+            self._part(OPS, self._ops.size)[:] = self._ops.ravel()
+            self._part(STEPS, steps.size)[:] = steps.ravel()
+            self._part(STEPS, steps.size)[BATCH :: steps.shape[1]] = first - 1
+            self._buffer.copy_to_device(self._tables)
+            compiled = loop(self._work.array.dtype.name, tuple(sorted(set(self._ops[:, 0].tolist()))))
+            walk = launch.configured(compiled, self._blocks, self._stream)
+            if parallel:
+                self._step_by_step(walk, last - first)
+            else:
+                self._launch(walk, first, last, 0, len(self._shares))
+            self._stream.synchronize()
+            found = self._buffer.copy_to_host()[self._begin[STEPS] :][: steps.size]
+        steps[:, NOT_FINITE] |= found.reshape(steps.shape)[:, NOT_FINITE]
+        self._steps[0, UPDATE] += last - first
+
+    def _launch(self, walk, first, last, begin, end):
+        walk(start_of(self._buffer), self._tables.size, first, last, begin, end)
+
+    def _step_by_step(self, walk, count):
+        """`count` steps, each a graph of one launch a phase."""
+        once = [phase for phase, share in enumerate(self._shares) if share[0] != 0]
+        each = [phase for phase in range(len(self._shares)) if phase not in once]
+        self._launch(walk, 0, 0, 0, 0)  # loads the code, which a capture must not do
+        for phase in once:
+            self._launch(walk, SAME, SAME + 1, phase, phase + 1)
+        if self._graph[1] is not walk:
+            batches = [NEXT] + [SAME] * (len(each) - 1)
+            launches = [
+                functools.partial(self._launch, walk, batch, batch + 1, phase, phase + 1)
+                for batch, phase in zip(batches, each, strict=True)
+            ]
+            self._graph = Graph(self._stream, launches), walk
+        for _ in range(count):
+            self._graph[0].launch()

@@ -1,0 +1,147 @@
+"""Losses with their gradients, and metrics. y the network's output, t the target, B rows, O outputs.
+
+A loss writes the gradient of its mean over the batch and adds each row's value to column 0 of the row's scores
+(float64, summed over an epoch by whoever reads them); a metric adds to its own column. A group of threads takes a row.
+
+    half_squared_error            L[r] = sum_j (y - t)**2 / 2
+    mse                           L[r] = sum_j (y - t)**2 / O
+    cross_entropy                 L[r] = -sum_j t log(y)
+    binary_cross_entropy          L[r] = -sum_j (t log(y) + (1 - t) log(1 - y)) / O
+    softmax_cross_entropy         cross_entropy of y = softmax(x),           dx = y sum_j t - t
+    sigmoid_binary_cross_entropy  binary_cross_entropy of y = sigmoid(x),    dx = (y - t) / O
+"""
+
+from __future__ import annotations
+
+from numbanet.kernels import ROWS, SCORE, scalar
+from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, shared
+from numbanet.kernels.cuda.memory import cast, matrix, outside_float64
+from numbanet.kernels.cuda.pointwise import row_max
+from numbanet.kernels.cuda.target import kernel, piece
+from numbanet.kernels.scalar import ONE, ZERO, exp, log
+
+
+@piece
+def _score(scores, step, r, column, value):
+    """scores[r, column] += value, by the first thread of the row's group"""
+    if lane() == 0:
+        scores[0][(step[SCORE] + r) * scores[1] + column] += value
+
+
+def _loss(name, value, slope, mean):
+    @kernel(name=name)
+    def loss(op, theta, work, step, first, last):
+        """scores[r, 0] += sum_j value(y, t), dy[r, j] = slope(y, t) / B; both / O if mean"""
+        (y, ys), (target, ts), (dy, dys) = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
+        scores, slots = outside_float64(op, 3), shared(work)
+        share = 1.0 / op[1] if mean else 1.0
+        scale = cast(y, share / step[ROWS])
+        for begin in range(first, last, GROUPS):  # all groups together, for they meet
+            r = begin + group()
+            width, total = op[1] if r < last else 0, cast(y, ZERO)
+            for j in range(lane(), width, LANES):
+                found, wanted = y[r * ys + j], target[r * ts + j]
+                total += value(found, wanted)
+                dy[r * dys + j] = scale * slope(found, wanted)
+            total = group_sum(total, slots)
+            if r < last:
+                _score(scores, step, r, 0, share * total)
+
+    return loss
+
+
+half_squared_error = _loss("half_squared_error", scalar.half_square, scalar.half_square_slope, mean=False)
+mse = _loss("mse", scalar.square, scalar.square_slope, mean=True)
+cross_entropy = _loss("cross_entropy", scalar.cross, scalar.cross_slope, mean=False)
+binary_cross_entropy = _loss("binary_cross_entropy", scalar.binary_cross, scalar.binary_cross_slope, mean=True)
+
+
+@kernel
+def softmax_cross_entropy(op, theta, work, step, first, last):
+    """y = softmax(x); scores[r, 0] += sum_j t[j] (log sum_k exp(x[k]) - x[j]); dx[r, j] = (y sum_k t[k] - t) / B"""
+    (x, xs), (target, ts), (y, ys) = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
+    (dx, dxs), scores, slots = matrix(work, op, 3), outside_float64(op, 4), shared(work)
+    batch = cast(x, ONE / step[ROWS])
+    for begin in range(first, last, GROUPS):  # all groups together, for they meet
+        r = begin + group()
+        width = op[1] if r < last else 0
+        top = row_max(x, r * xs, width, slots)
+        total, mass, linear = cast(x, ZERO), cast(x, ZERO), cast(x, ZERO)
+        for j in range(lane(), width, LANES):
+            shifted, t = x[r * xs + j] - top, target[r * ts + j]
+            power = exp(shifted)
+            y[r * ys + j] = power  # y may be x: x is not read after this
+            total += power
+            mass += t
+            linear += t * shifted
+        total, mass, linear = group_sum(total, slots), group_sum(mass, slots), group_sum(linear, slots)
+        share = ONE / total
+        for j in range(lane(), width, LANES):
+            probability = y[r * ys + j] * share
+            y[r * ys + j] = probability
+            dx[r * dxs + j] = (probability * mass - target[r * ts + j]) * batch
+        if r < last:
+            _score(scores, step, r, 0, mass * log(total) - linear)
+
+
+@kernel
+def sigmoid_binary_cross_entropy(op, theta, work, step, first, last):
+    """y = sigmoid(x); scores[r, 0] += sum_j (log(1 + exp(x)) - t x) / O; dx[r, j] = (y - t) / (O B)"""
+    (x, xs), (target, ts), (y, ys) = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
+    (dx, dxs), scores, slots = matrix(work, op, 3), outside_float64(op, 4), shared(work)
+    scale = cast(x, 1.0 / (op[1] * step[ROWS]))
+    for begin in range(first, last, GROUPS):  # all groups together, for they meet
+        r = begin + group()
+        width, total = op[1] if r < last else 0, cast(x, ZERO)
+        for j in range(lane(), width, LANES):
+            logit, t = x[r * xs + j], target[r * ts + j]
+            total += scalar.binary_cross_logit(logit, t)
+            probability = scalar.sigmoid(logit)
+            y[r * ys + j] = probability
+            dx[r * dxs + j] = (probability - t) * scale
+        total = group_sum(total, slots)
+        if r < last:
+            _score(scores, step, r, 0, total / op[1])
+
+
+@piece
+def _argmax(x, begin, width):
+    """The column of the largest value of the row from x[begin] on, the first of several"""
+    best = 0
+    for j in range(1, width):
+        if x[begin + j] > x[begin + best]:
+            best = j
+    return best
+
+
+@kernel
+def accuracy(op, theta, work, step, first, last):
+    """scores[r, column] += 1 if argmax_j y = argmax_j t"""
+    width, column = op[1], op[2]
+    (y, ys), (target, ts), scores = matrix(work, op, 0), matrix(work, op, 1), outside_float64(op, 2)
+    for r in range(first + group(), last, GROUPS):
+        if lane() == 0 and _argmax(y, r * ys, width) == _argmax(target, r * ts, width):
+            _score(scores, step, r, column, 1.0)
+
+
+def _metric(name, value):
+    @kernel(name=name)
+    def metric(op, theta, work, step, first, last):
+        """scores[r, column] += sum_j value(y, t) / O"""
+        (y, ys), (target, ts) = matrix(work, op, 0), matrix(work, op, 1)
+        scores, slots = outside_float64(op, 2), shared(work)
+        for begin in range(first, last, GROUPS):  # all groups together, for they meet
+            r = begin + group()
+            width, total = op[1] if r < last else 0, cast(y, ZERO)
+            for j in range(lane(), width, LANES):
+                total += value(y[r * ys + j], target[r * ts + j])
+            total = group_sum(total, slots)
+            if r < last:
+                _score(scores, step, r, op[2], total / op[1])
+
+    return metric
+
+
+binary_accuracy = _metric("binary_accuracy", scalar.same_side)
+mean_squared_error = _metric("mean_squared_error", scalar.square)
+mean_absolute_error = _metric("mean_absolute_error", scalar.difference)

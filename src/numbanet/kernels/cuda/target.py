@@ -1,0 +1,117 @@
+"""Numba's GPU compiler: the only file that imports numba.cuda, and what a kernel is on the GPU.
+
+A kernel is a device function which all threads of a block run together. Its "address" in the op table is its number;
+engine.py compiles those that a program needs into one loop. In Numba's simulator (NUMBA_ENABLE_CUDASIM=1) kernels are
+plain Python functions, which emulated threads run one after another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import config, types
+
+from numbanet.kernels import DeviceError, jit
+
+try:
+    from numba import cuda
+except ImportError as problem:
+    raise DeviceError(
+        "device 'cuda' needs the package numba-cuda: pip install 'numbanet[cuda]' "
+        f"(or numbanet[cuda12] for a driver of CUDA 12); {problem}"
+    ) from None
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if not SIMULATED:
+    try:
+        from numba.cuda.extending import intrinsic, overload
+    except ImportError:  # the numba.cuda that came with Numba itself
+        from numba.extending import intrinsic, overload
+else:
+    intrinsic = overload = None
+
+_kernels = []  # by number
+
+
+class Kernel:
+    """A device function with the signature of all ops."""
+
+    def __init__(self, function, name):
+        self.function, self.name, self.__doc__ = function, name, function.__doc__
+        self.on_device = piece(function)
+        self._number = len(_kernels)
+        _kernels.append(self)
+
+    def address(self, dtype, source=None):
+        """The kernel's number, for any dtype."""
+        return self._number
+
+
+def require():
+    """DeviceError if there is no GPU to compute on."""
+    if SIMULATED:
+        return
+    if not cuda.is_available():
+        reason = " ".join(str(cuda.cuda_error() or "no GPU was found").split())
+        raise DeviceError(f"device 'cuda' cannot be used: {reason} The model computes on the CPU as before.")
+
+
+def piece(function):
+    """A piece of kernels, which only they may call."""
+    return function if SIMULATED else cuda.jit(device=True)(function)
+
+
+def kernel(function=None, *, name=None):
+    """Decorator: make a loop an op. Kernels made in a function give their name, plain ones use their own."""
+    if function is None:
+        return lambda f: Kernel(f, name)
+    return Kernel(function, name or function.__name__)
+
+
+def entry(function, signature, name):
+    """A loop that the host launches, compiled for the GPU at hand, or loaded from the cache under its name."""
+    if SIMULATED:
+        return cuda.jit(_without_warnings(function))
+    dispatcher = cuda.jit(function)
+    cache = jit.stamped_cache(function, name, _cache_of_kernels)
+    if cache is not None:
+        dispatcher._cache = cache
+    dispatcher.compile(signature)
+    return dispatcher
+
+
+def _without_warnings(function):
+    """For an emulated thread: arithmetic on a GPU does not warn either."""
+
+    def emulated(*arguments):
+        with np.errstate(all="ignore"):
+            function(*arguments)
+
+    return emulated
+
+
+def _cache_of_kernels():
+    from numba.cuda.dispatcher import CUDACache
+
+    return CUDACache
+
+
+def numbered(number):
+    """The kernel of a number."""
+    return _kernels[number]
+
+
+__all__ = [
+    "SIMULATED",
+    "Kernel",
+    "cuda",
+    "entry",
+    "intrinsic",
+    "jit",
+    "kernel",
+    "numbered",
+    "overload",
+    "piece",
+    "require",
+    "types",
+]

@@ -1,0 +1,83 @@
+"""Compiles every kernel for the GPU to PTX for sm_90, without a GPU; run as a script, apart from the simulator.
+
+Prints one JSON object: for each dtype and op the PTX's target and, where ptxas is found, what it needs: registers,
+bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program would have them.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+CAPABILITY = (9, 0)
+
+
+def compile_ptx(function, signature):
+    """PTX of a function."""
+    import numba.cuda.dispatcher
+    from numba import cuda
+    from numba.core import sigutils
+
+    # Numba asks the GPU at hand what to compile a called function for; here there is none.
+    numba.cuda.dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=CAPABILITY)
+    arguments, _ = sigutils.normalize_signature(signature)
+    return cuda.compile_ptx(function, arguments, cc=CAPABILITY)[0]
+
+
+@functools.cache
+def assembler():
+    """The path of a ptxas which is as new as the PTX, or None."""
+    beside = [str(path) for place in sys.path for path in Path(place).glob("nvidia/*/bin/ptxas")]
+    return next((path for path in [*beside, shutil.which("ptxas")] if path and os.access(path, os.X_OK)), None)
+
+
+def needs(ptx):
+    """What ptxas says that the one kernel in some PTX needs; empty where there is no ptxas that knows this PTX."""
+    if assembler() is None:
+        return {}
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "kernel.ptx")
+        source.write_text(ptx)
+        command = [assembler(), "-v", "-arch=sm_90", str(source), "-o", str(source.with_suffix(".cubin"))]
+        said = subprocess.run(command, capture_output=True, text=True)
+    if "Unsupported .version" in said.stderr:
+        return {}
+    said.check_returncode()
+    figures = {
+        "registers": r"Used (\d+) registers",
+        "stack": r"(\d+) bytes stack frame",
+        "spilled": r"(\d+) bytes spill stores",
+        "shared": r"(\d+) bytes smem",
+    }
+    found = {name: re.search(pattern, said.stderr) for name, pattern in figures.items()}
+    return {name: int(match[1]) if match else 0 for name, match in found.items()}
+
+
+def main():
+    from test_random import draw
+
+    from numbanet.kernels import DTYPES, OPS, cuda
+    from numbanet.kernels.cuda import engine
+
+    everything = {}
+    for dtype in ("float32", "float64"):
+        numbers = {}
+        for op in OPS:
+            for source in DTYPES if op in cuda.FAMILIES else [None]:
+                numbers[f"{op} {source}" if source else op] = (cuda.address(op, dtype, source),)
+        numbers["all"] = tuple(sorted({cuda.address(op, dtype, dtype) for op in OPS}))
+        for name, those in numbers.items():
+            ptx = compile_ptx(engine.walker(dtype, those), engine.SIGNATURE)
+            everything[f"{name} {dtype}"] = {"target": re.search(r"\.target (\w+)", ptx)[1], **needs(ptx)}
+    everything["philox"] = {"target": re.search(r"\.target (\w+)", compile_ptx(draw, "void(int64, int64)"))[1]}
+    print(json.dumps(everything))
+
+
+if __name__ == "__main__":
+    main()

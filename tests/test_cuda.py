@@ -1,0 +1,326 @@
+"""Networks on an NVIDIA GPU, or without one in Numba's simulator: they compute what the CPU computes."""
+
+import os
+import subprocess
+import sys
+
+import hardware
+import numpy as np
+import pytest
+
+import numbanet as nn
+from numbanet import kernels
+from numbanet.gradients import gradients
+from numbanet.kernels import cuda
+from numbanet.kernels.cuda import gemm, transfer
+from numbanet.pace import Pace
+
+CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
+OPTIMIZERS = {
+    "sgd": lambda: nn.SGD(0.1),
+    "momentum": lambda: nn.SGD(0.05, 0.9),
+    "nesterov": lambda: nn.SGD(0.05, 0.9, nesterov=True),
+    "adam": lambda: nn.Adam(0.01),
+}
+
+
+def close(found, wanted, dtype):
+    """Are two arrays the same but for rounding?"""
+    return np.abs(found - wanted).max() <= CLOSE[dtype] * max(1.0, np.abs(wanted).max())
+
+
+def samples(count=11, features=5, classes=3):
+    rng = np.random.default_rng(count)
+    return rng.standard_normal((count, features)), rng.integers(0, classes, count)
+
+
+def network(hidden, output, loss, optimizer="sgd", dtype="float32", metrics=()):
+    layers = [nn.Input(5), nn.Dense(18, hidden), nn.Dense(3, output, bias_initializer=nn.Constant(0.1))]
+    model = nn.Sequential(layers, seed=3, dtype=dtype)
+    model.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return model
+
+
+def with_a_skip(dtype="float32"):
+    """Two inputs, a shared layer, a sum and a concatenation."""
+    a, b = nn.Input(4, name="a"), nn.Input(6, name="b")
+    shared = nn.Dense(7, "tanh")
+    left, right = shared(a), shared(nn.Dense(4, "relu", use_bias=False)(b))
+    joined = nn.Concatenate()([nn.Add()([left, right]), right, nn.Activation("softmax")(b)])
+    model = nn.Model([a, b], nn.Dense(2, "sigmoid")(joined), seed=1, dtype=dtype)
+    model.compile(nn.Adam(0.02), "binary_cross_entropy", ["accuracy", "mse", "mae"])
+    return model
+
+
+def twins(make, *arguments):
+    """The same model twice, the second on the GPU."""
+    return make(*arguments), make(*arguments).to("cuda")
+
+
+def check(models, X, y, dtype, steps=10):
+    """Forward, loss and metrics, gradients and some optimiser steps are the same on both devices."""
+    cpu, gpu = models
+    assert (cpu.device, gpu.device) == ("cpu", "cuda")
+    assert close(gpu.predict(X), cpu.predict(X), dtype)
+    measured = [list(model.evaluate(X, y).values()) for model in models]
+    assert close(np.array(measured[1]), np.array(measured[0]), dtype)
+    found, wanted = (gradients(model, model._data(X, y)) for model in (gpu, cpu))
+    for name in wanted:
+        assert close(found[name], wanted[name], dtype), name
+    for _ in range(steps):
+        logs = [list(model.train_on_batch(X, y).values()) for model in models]
+        assert close(np.array(logs[1]), np.array(logs[0]), dtype)
+    assert close(gpu._theta, cpu._theta, dtype)
+    assert cpu.updates == gpu.updates == steps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu", "softmax"])
+def test_every_activation(activation, dtype):
+    check(twins(network, activation, "softmax", "cross_entropy", "sgd", dtype), *samples(), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [
+        ("linear", "mse"),
+        ("linear", "half_squared_error"),
+        ("tanh", "mse"),
+        ("softmax", "cross_entropy"),
+        ("sigmoid", "cross_entropy"),
+        ("sigmoid", "binary_cross_entropy"),
+        ("softmax", "binary_cross_entropy"),
+    ],
+)
+def test_every_loss(output, loss, dtype):
+    X, y = samples()
+    targets = np.eye(3)[y] * 0.8 + 0.1
+    models = twins(network, "tanh", output, loss, "sgd", dtype, ["accuracy", "mse", "mae"])
+    check(models, X, targets, dtype, steps=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer(optimizer, dtype):
+    check(twins(network, "relu", "softmax", "cross_entropy", optimizer, dtype), *samples(), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_graph_with_skips_and_shared_layers(dtype):
+    rng = np.random.default_rng(0)
+    X = {"a": rng.standard_normal((9, 4)), "b": rng.standard_normal((9, 6))}
+    check(twins(with_a_skip, dtype), X, rng.integers(0, 2, (9, 2)), dtype)
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(16, 21), (40, 43)])
+def test_products_by_columns(batch_size, count):
+    """Kernels large enough for a phase of their own, cut into groups of rows or into squares; a short last batch."""
+    X, y = samples(count, features=70)
+
+    def make():
+        hidden = [nn.Dense(67, "relu"), nn.Dense(66, "tanh", use_bias=False)]
+        model = nn.Sequential([nn.Input(70), *hidden, nn.Dense(3, "softmax")], seed=0)
+        model.compile(nn.SGD(0.1), "cross_entropy")
+        return model
+
+    models = twins(make)
+    chains = [chain for phase in models[1].plan("train", batch_size).phases for chain in phase.chains]
+    groups = {chain.ops[0].sizes["columns"] for chain in chains if chain.axis == "columns"}
+    assert hardware.GPU or groups == {8 if batch_size == 16 else gemm.SIDE}
+    losses = [model.fit(X, y, batch_size=batch_size, epochs=1, verbose=0).history["loss"] for model in models]
+    assert np.allclose(losses[0], losses[1], rtol=1e-5)
+    assert close(models[1]._theta, models[0]._theta, "float32")
+    assert close(models[1].predict(X), models[0].predict(X), "float32")
+
+
+def test_digits():
+    """A slice of the digits, three epochs with a short last batch: the CPU's losses to 1e-4."""
+    (X, y), (X_test, y_test) = nn.data.load_digits()
+
+    def make():
+        model = nn.Sequential([nn.Input(64), nn.Dense(12, "relu"), nn.Dense(10, "softmax")], seed=0)
+        model.compile(nn.Adam(5e-3), "cross_entropy", ["accuracy"])
+        return model
+
+    some = slice(None) if hardware.GPU else slice(70)
+    histories = [
+        model.fit(X[some], y[some], epochs=3, verbose=0, validation_data=(X_test[:20], y_test[:20])).history
+        for model in twins(make)
+    ]
+    for name in histories[0]:
+        assert np.abs(np.subtract(histories[1][name], histories[0][name])).max() <= 1e-4, name
+
+
+def test_both_ways_to_run_give_the_same_bits(monkeypatch):
+    """One launch for many steps, and one launch a phase."""
+    X, y = samples(13)
+    found = []
+    for parallel in (False, True):
+        monkeypatch.setattr(Pace, "next", lambda self, left, parallel=parallel: (parallel, min(left, 2)))
+        model = network("relu", "softmax", "cross_entropy", "adam", metrics=["accuracy"]).to("cuda")
+        history = model.fit(X, y, batch_size=4, epochs=2, verbose=0).history
+        found.append((model._theta.tobytes(), model.updates, model.predict(X).tobytes(), str(history)))
+    assert found[0] == found[1]
+    assert found[0][1] == 8
+
+
+def test_there_and_back():
+    """Weights and optimiser state move along, and training goes on as if nothing had happened."""
+    X, y = samples()
+    stayed, moved = (network("tanh", "softmax", "cross_entropy", "adam", "float64") for _ in range(2))
+    for device in ("cpu", "cuda", "cuda", "cpu"):
+        stayed.fit(X, y, batch_size=4, verbose=0)
+        assert moved.to(device) is moved
+        moved.fit(X, y, batch_size=4, verbose=0)
+        assert moved.device == device
+        assert close(moved._theta, stayed._theta, "float64")
+    assert moved.updates == stayed.updates == 12
+
+
+def test_saving_does_not_care_about_the_device(tmp_path):
+    X, y = samples()
+    model = network("tanh", "softmax", "cross_entropy", "adam").to("cuda")
+    model.fit(X, y, batch_size=4, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    loaded = nn.load(tmp_path / "model.safetensors")
+    assert loaded.device == "cpu"
+    assert np.array_equal(loaded._theta, model._theta)
+    assert loaded.updates == model.updates == 3
+    model.train_on_batch(X, y)
+    loaded.train_on_batch(X, y)
+    assert close(model._theta, loaded._theta, "float32")
+
+
+def test_weights_are_set_and_read_on_the_gpu():
+    X, _ = samples()
+    model = network("tanh", "softmax", "cross_entropy").to("cuda")
+    other = nn.Sequential(model.layers, seed=9)
+    model.predict(X)
+    model.set_weights(other.get_weights())
+    assert close(model.predict(X), other.predict(X), "float32")
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+def test_gradient_check_uses_the_gpus_kernels():
+    X, y = samples(3)
+    model = nn.Sequential([nn.Input(5), nn.Dense(2, "tanh"), nn.Dense(3, "softmax")], seed=0).to("cuda")
+    model.compile("sgd", "cross_entropy")
+    found = nn.gradient_check(model, X, y)
+    assert found.error < 1e-6
+    assert found.checked == 5 * 2 + 2 + 2 * 3 + 3
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_strange_samples_are_refused(strange):
+    X, y = samples()
+    model = network("tanh", "softmax", "cross_entropy").to("cuda")
+    X[3, 2] = strange
+    before = model._theta.copy()
+    for call in (lambda: model.fit(X, y, verbose=0), lambda: model.predict(X), lambda: model.evaluate(X, y)):
+        with pytest.raises(ValueError, match="X holds"):
+            call()
+    assert np.array_equal(model._theta, before)
+
+
+# -- bad news
+
+
+class OutOfMemory(Exception):
+    """What the driver raises."""
+
+
+def no_room(*arguments, **settings):
+    raise OutOfMemory("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+
+def test_no_room_on_the_gpu(monkeypatch):
+    """A sentence with figures; the model stays where it is, and works."""
+    X, y = samples()
+    model = network("tanh", "softmax", "cross_entropy")
+    wanted = model.predict(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.cuda, "device_array", no_room)
+        with pytest.raises(MemoryError, match=r"MiB left, .* MiB are needed: take a smaller batch_size"):
+            model.to("cuda")
+    assert model.device == "cpu"
+    assert np.array_equal(model.predict(X), wanted)
+    model.to("cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.cuda, "to_device", no_room)
+        with pytest.raises(MemoryError, match="MiB are needed"):
+            model.fit(X, y, verbose=0)
+    assert close(model.predict(X), wanted, "float32")
+    assert np.array_equal(model.to("cpu").predict(X), wanted)
+
+
+def test_other_errors_of_the_driver_are_not_hidden(monkeypatch):
+    def broken(*arguments):
+        raise OutOfMemory("CUDA_ERROR_LAUNCH_FAILED")
+
+    monkeypatch.setattr(transfer.cuda, "device_array", broken)
+    with pytest.raises(OutOfMemory, match="LAUNCH_FAILED"):
+        network("tanh", "softmax", "cross_entropy").to("cuda")
+
+
+def test_an_op_without_a_kernel_for_the_gpu(monkeypatch):
+    monkeypatch.delitem(cuda.KERNELS, "tanh_forward")
+    model = network("tanh", "softmax", "cross_entropy")
+    with pytest.raises(ValueError, match=r"the GPU has no kernel for 'tanh_forward' yet; model.to\('cpu'\)"):
+        model.to("cuda")
+    assert model.device == "cpu"
+    model.train_on_batch(*samples())
+
+
+def test_unknown_device():
+    with pytest.raises(ValueError, match="unknown device 'tpu'; known: cpu, cuda"):
+        network("tanh", "softmax", "cross_entropy").to("tpu")
+
+
+ALONE = """
+import sys
+if sys.argv[1] == "package":
+    sys.modules["numba.cuda"] = None
+import numpy as np
+import numbanet as nn
+model = nn.Sequential([nn.Input(3), nn.Dense(2, "softmax")], seed=0)
+model.compile("sgd", "cross_entropy")
+X, y = np.eye(3), [0, 1, 0]
+model.fit(X, y, verbose=0)
+assert not any(name == "numba.cuda" or name.startswith(("numba.cuda.", "numbanet.kernels.cuda", "cuda."))
+               for name in sys.modules if sys.modules[name] is not None), "loaded"
+try:
+    model.to("cuda")
+except RuntimeError as problem:
+    print(problem)
+print(model.device, len(model.predict(X)))
+"""
+
+
+def alone(*arguments):
+    """The output of a process of its own, without the simulator and with no GPU to be seen."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+    command = [sys.executable, "-W", "error", "-c", ALONE, *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_no_gpu_is_told_and_the_cpu_never_asks_for_one():
+    """Importing numbanet and training on the CPU load neither numba.cuda nor a driver; `to` says what is missing."""
+    message, after = alone("driver")
+    assert message.startswith("device 'cuda' cannot be used: ")
+    assert message.endswith("The model computes on the CPU as before.")
+    assert after == "cpu 3"
+
+
+def test_no_package_is_told():
+    message, after = alone("package")
+    assert message.startswith("device 'cuda' needs the package numba-cuda: pip install 'numbanet[cuda]'")
+    assert after == "cpu 3"
+
+
+def test_every_op_is_known_on_every_device():
+    for device in kernels.DEVICES:
+        assert set(kernels.load(device).KERNELS) == set(kernels.OPS)

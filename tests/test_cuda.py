@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import hardware
 import numpy as np
@@ -12,7 +13,7 @@ import numbanet as nn
 from numbanet import kernels
 from numbanet.gradients import gradients
 from numbanet.kernels import cuda
-from numbanet.kernels.cuda import gemm, transfer
+from numbanet.kernels.cuda import gemm, launch, stream, transfer
 from numbanet.pace import Pace
 
 CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
@@ -150,6 +151,37 @@ def test_digits():
     ]
     for name in histories[0]:
         assert np.abs(np.subtract(histories[1][name], histories[0][name])).max() <= 1e-4, name
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_samples_that_do_not_fit_are_fed_in_chunks(monkeypatch, labelled):
+    """Shuffled epochs, a short last batch, evaluation and prediction: the same bits as with all samples on the GPU."""
+    X, y = samples(23)
+    y = y if labelled else np.eye(3)[y]
+    found, sizes = [], []
+    copy = stream.Feed._copy
+    monkeypatch.setattr(stream.Feed, "_copy", lambda self, order, k: (sizes.append(self._rows), copy(self, order, k)))
+    for free in (None, 200):
+        if free:
+            monkeypatch.setattr(stream, "fits", lambda arrays: False)
+            monkeypatch.setattr(cuda, "fits", lambda arrays: False)
+            monkeypatch.setattr(launch, "CHUNK", 8 * (5 * 8 + (8 if labelled else 24)))  # 8 samples
+        model = network("tanh", "softmax", "cross_entropy", "adam", "float64", ["accuracy"]).to("cuda")
+        history = model.fit(X, y, batch_size=4, epochs=2, verbose=0, validation_split=0.2).history
+        found.append(
+            (model._theta.tobytes(), str(history), model.predict(X, 4).tobytes(), str(model.evaluate(X, y, 4)))
+        )
+    assert found[0] == found[1]
+    assert set(sizes) >= {8}
+    assert len(sizes) > 10
+
+
+def test_what_fits(monkeypatch):
+    arrays = {"a": np.zeros(10), "b": np.zeros(30)}
+    for free, wanted in ((401, True), (399, False)):
+        context = types.SimpleNamespace(get_memory_info=lambda free=free: (free, 1000))
+        monkeypatch.setattr(stream.cuda, "current_context", lambda context=context: context)
+        assert cuda.fits(arrays) is wanted
 
 
 def test_both_ways_to_run_give_the_same_bits(monkeypatch):

@@ -228,7 +228,7 @@ class Model:
         arrays, samples = self._features(X, check=False)
         program = self._program("predict", min(rows, samples), direct=self._lie_ready(arrays))
         predictions = self._device.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
-        data = Data(arrays | {"predictions": predictions}, samples)
+        data = Data(arrays, samples, others={"predictions": predictions})
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
             self._features(X)  # says what is wrong with them
         if quick is None:
@@ -302,7 +302,7 @@ class Model:
 
     def _train(self, program, data, order, batch_size, report=None):
         updates = self.updates + np.arange(-(-len(order) // batch_size))
-        data = replace(data, arrays=data.arrays | {"coefficients": self.optimizer.coefficients(updates)})
+        data = replace(data, others={"coefficients": self.optimizer.coefficients(updates)})
         return self._logs(run_epoch(program, data, order, batch_size, report))
 
     def _evaluate(self, data, rows, direct):

@@ -29,14 +29,20 @@ class History:
 
 @dataclass(frozen=True)
 class Data:
-    """Checked samples, ready for a program: arrays by the names under which the plan reads them."""
+    """Checked samples, ready for a program: arrays by the names under which the plan reads them, a row a sample.
+
+    others: arrays that are no samples, or not to be read.
+    """
 
     arrays: dict[str, np.ndarray]
     samples: int
     classes: bool = False
+    others: dict[str, np.ndarray] = field(default_factory=dict)
 
     def on(self, device):
-        """The same samples where the device's kernels read them, for several epochs."""
+        """The same samples where the device's kernels read them, for several epochs; if there is room for them."""
+        if not device.fits(self.arrays):
+            return self
         arrays = {name: device.place(array) for name, array in self.arrays.items()}
         return Data(arrays, self.samples, self.classes)
 
@@ -60,25 +66,28 @@ def run_epoch(program, data, order, batch_size, report=None):
     share a program take turns.
     """
     with program.lock:
-        for name, array in data.arrays.items():
+        arrays, feed = program.device.feed(data.arrays, batch_size)
+        for name, array in (arrays | data.others).items():
             program.bind(name, array)
-        program.bind("order", np.ascontiguousarray(order, np.int64)[:, None])
+        places = order if feed is None else feed.places(len(order))
+        program.bind("order", np.ascontiguousarray(places, np.int64)[:, None])
         program.start(len(order), batch_size)
-        _run_slices(program, math.ceil(len(order) / batch_size), report)
+        whole = (0, math.ceil(len(order) / batch_size))
+        for first, last in [whole] if feed is None else feed.batches(order):
+            _run_slices(program, first, last, report)
         return None if program.met_strange_samples else program.totals() / len(order)
 
 
-def _run_slices(program, batches, report):
+def _run_slices(program, first, last, report):
     """Run batches in slices, as the program's pace allows."""
-    done = 0
-    while done < batches:
-        parallel, count = program.pace.next(batches - done)
+    while first < last:
+        parallel, count = program.pace.next(last - first)
         began = time.perf_counter()
-        program.run(done, done + count, parallel)
+        program.run(first, first + count, parallel)
         program.pace.took(parallel, count, time.perf_counter() - began)
-        done += count
+        first += count
         if report:
-            report(done)
+            report(first)
 
 
 class Progress:

@@ -55,6 +55,12 @@ def compilations():
     return _compilations
 
 
+def count(compiled):
+    """Count a kernel or loop that was compiled, if it was."""
+    global _compilations
+    _compilations += bool(compiled)
+
+
 def _stamp():
     sources = pathlib.Path(__file__).parent.rglob("*.py")
     digest = hashlib.sha256(repr((sorted(FLAGS["fastmath"]), FLAGS["error_model"], config.BOUNDSCHECK, BITS)).encode())
@@ -152,14 +158,13 @@ class Kernel:
         return self._entries[dtype][0]
 
     def _compile(self, dtype):
-        global _compilations
         if not JIT:
             _functions.append(self.function)
             return len(_functions) - 1, self.function
         index, real = types.CPointer(types.int64), POINTERS[dtype]
         signature = types.void(index, real, real, index, types.intp, types.intp)
         entry = _c_function(self.function, signature, self.name)
-        _compilations += not entry.cache_hits
+        count(not entry.cache_hits)
         return entry.address, entry
 
 
@@ -215,13 +220,12 @@ class Loop:
         return self._compiled
 
     def _compile(self):
-        global _compilations
         dispatcher = njit(parallel=self.parallel, **FLAGS)(self.function)
         cache = stamped_cache(self.function, self.name)
         if cache is not None:
             dispatcher._cache = cache
         dispatcher.compile(self.signature)
-        _compilations += not sum(dispatcher.stats.cache_hits.values())
+        count(not sum(dispatcher.stats.cache_hits.values()))
         return dispatcher
 
 

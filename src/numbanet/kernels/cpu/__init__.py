@@ -19,7 +19,19 @@ from numbanet.kernels.cpu.engine import (
     run_serial,
     set_num_threads,
 )
-from numbanet.kernels.cpu.transfer import SAME_SETS, clear, empty, fetch, host, lies_ready, place, start_of, zeros
+from numbanet.kernels.cpu.transfer import (
+    SAME_SETS,
+    clear,
+    empty,
+    feed,
+    fetch,
+    fits,
+    host,
+    lies_ready,
+    place,
+    start_of,
+    zeros,
+)
 from numbanet.kernels.jit import BITS, Family, Kernel
 
 KERNELS = {
@@ -69,7 +81,9 @@ __all__ = [
     "clear",
     "describe",
     "empty",
+    "feed",
     "fetch",
+    "fits",
     "geometry",
     "get_num_threads",
     "host",

@@ -10,6 +10,7 @@ from numbanet.kernels.cuda import (
 )
 from numbanet.kernels.cuda.engine import Engine
 from numbanet.kernels.cuda.launch import describe, geometry, multiprocessors
+from numbanet.kernels.cuda.stream import feed, fits
 from numbanet.kernels.cuda.target import Kernel, require
 from numbanet.kernels.cuda.transfer import clear, empty, fetch, host, place, start_of, zeros
 from numbanet.kernels.jit import Family
@@ -57,7 +58,9 @@ __all__ = [
     "clear",
     "describe",
     "empty",
+    "feed",
     "fetch",
+    "fits",
     "geometry",
     "host",
     "lies_ready",

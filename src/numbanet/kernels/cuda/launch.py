@@ -22,7 +22,8 @@ GROUPS = THREADS // LANES  # rows under way in a block
 ACROSS = 4 if SIMULATED else 16  # threads on a side of the square that computes a large tile
 SHARED = 40 * 1024  # bytes of shared memory of a block; above 48 KB a kernel must ask the driver
 SMALL = 2**15  # multiply-adds of a step that one block does alone, for then blocks need not meet
-BARRIER = 1.5e-6  # seconds that blocks need to meet; a guess until it is measured on hardware
+CHUNK = 2**26  # bytes of samples that are brought to the GPU at once where not all fit
+SHARE = 0.8  # of the GPU's free memory that samples may take
 
 
 def multiprocessors():

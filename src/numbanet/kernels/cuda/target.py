@@ -77,6 +77,7 @@ def entry(function, signature, name):
     if cache is not None:
         dispatcher._cache = cache
     dispatcher.compile(signature)
+    jit.count(not sum(dispatcher.stats.cache_hits.values()))
     return dispatcher
 
 

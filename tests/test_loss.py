@@ -71,3 +71,13 @@ def test_nan_is_kept(name, device):
 @given(st.sampled_from(PLAIN + FUSED + METRICS), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**31))
 def test_any_shape(name, rows, width, seed):
     checks.check_forward(name, operands(name, (rows, width), seed), sizes(name, (rows, width)), "float64")
+
+
+def test_the_first_of_several_largest_counts(device):
+    """Ties far apart and near, and rows of one value, minus infinity among them."""
+    y, target = np.zeros((5, 21)), np.eye(21)[[0, 3, 20, 19, 0]]
+    y[0], y[4] = 1.0, -np.inf
+    y[1, [3, 8, 20]] = 2.0
+    y[2, [19, 20]] = y[3, [19, 20]] = 3.0
+    bench = checks.Bench("accuracy", {"y": y, "target": target, "scores": np.zeros((5, 2))}, {"width": 21, "column": 1})
+    assert bench.run()["scores"][:, 1].tolist() == [1, 1, 0, 1, 1]

@@ -60,7 +60,7 @@ class Geometry:
     block: most rows of a batch that one worker takes through all layers, a multiple of grain. tile: most rows of a
     parameter's panels that a task updates. group, span: a product by columns is computed for so many rows of the batch
     at once (None: all of them), and so many panels. side, squares: products that fill at least so many squares of side
-    rows and columns are computed in such squares instead.
+    rows and columns are computed in such squares instead. workers: for whom a group should leave something to do.
     """
 
     block: int = 64  # few, so that activations stay in cache
@@ -70,6 +70,7 @@ class Geometry:
     span: int = 1
     side: int = 0
     squares: int = 0
+    workers: int = 1
 
     def grouping(self, rows, panels):
         """(rows of a group, panels of a task) for a product of so many rows and panels."""
@@ -77,7 +78,8 @@ class Geometry:
             return rows, self.span
         if self.squares and -(-rows // self.side) * -(-panels * PANEL // self.side) >= self.squares:
             return self.side, self.side // PANEL
-        return min(self.group, rows), self.span
+        fair = -(-rows * panels // (self.workers * self.grain)) * self.grain
+        return min(self.group, rows, fair), self.span
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class Engine:
         with out_of_memory_is_told(self._tables.nbytes):
             self._buffer = cuda.to_device(self._tables)
         self._stream = cuda.stream()
-        self._graph = None, None  # and the loop of its launches
+        self._walk = self._graph = None, None  # ready to be launched; a graph of launches; and the loop of each
 
     def _packed(self):
         """All tables in one, and where each begins."""
@@ -179,7 +179,9 @@ class Engine:
             self._part(STEPS, steps.size)[BATCH :: steps.shape[1]] = first - 1
             self._buffer.copy_to_device(self._tables)
             compiled = loop(self._work.array.dtype.name, tuple(sorted(set(self._ops[:, 0].tolist()))))
-            walk = launch.configured(compiled, self._blocks, self._stream)
+            if self._walk[1] is not compiled:
+                self._walk = launch.configured(compiled, self._blocks, self._stream), compiled
+            walk = self._walk[0]
             if parallel:
                 self._step_by_step(walk, last - first)
             else:

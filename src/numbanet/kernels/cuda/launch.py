@@ -7,7 +7,6 @@ all its threads together. Blocks stay on the GPU for a whole epoch, one on each 
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import warnings
 
@@ -51,13 +50,12 @@ def blocks(cost):
 
 def geometry():
     """How plans are cut for this GPU."""
-    side, most = 8 * ACROSS, 4 if SIMULATED else 3 * multiprocessors() // 4
+    side, workers = 8 * ACROSS, multiprocessors()
     if SIMULATED:
-        return Geometry(block=4, grain=4, tile=16, group=8, span=1, side=side, squares=most)
-    return Geometry(block=64, grain=8, tile=256, group=64, span=1, side=side, squares=most)
+        return Geometry(block=4, grain=4, tile=16, group=8, side=side, squares=4, workers=workers)
+    return Geometry(block=64, grain=4, tile=256, group=64, side=side, squares=3 * workers // 4, workers=workers)
 
 
-@functools.lru_cache(maxsize=256)
 def configured(loop, grid, stream):
     """A loop ready to be launched with so many blocks."""
     with warnings.catch_warnings():  # that few blocks leave some of the GPU idle: a small network does

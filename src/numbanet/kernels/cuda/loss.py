@@ -13,8 +13,11 @@ A loss writes the gradient of its mean over the batch and adds each row's value 
 
 from __future__ import annotations
 
+import numpy as np
+
 from numbanet.kernels import ROWS, SCORE, scalar
-from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, shared
+from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, meet, shared, thread
+from numbanet.kernels.cuda.launch import THREADS
 from numbanet.kernels.cuda.memory import cast, matrix, outside_float64
 from numbanet.kernels.cuda.pointwise import row_max
 from numbanet.kernels.cuda.target import kernel, piece
@@ -105,22 +108,32 @@ def sigmoid_binary_cross_entropy(op, theta, work, step, first, last):
 
 
 @piece
-def _argmax(x, begin, width):
-    """The column of the largest value of the row from x[begin] on, the first of several"""
-    best = 0
-    for j in range(1, width):
-        if x[begin + j] > x[begin + best]:
-            best = j
+def _argmax(x, begin, width, slots):
+    """The column of the largest value of the row from x[begin] on, the first of several, for a group of threads"""
+    top, best = cast(x, -np.inf), width
+    for j in range(lane(), width, LANES):
+        if x[begin + j] > top or best == width:
+            top, best = x[begin + j], j
+    slots[thread()], slots[THREADS + thread()] = top, cast(x, best)  # exact up to 2**24 columns
+    meet()
+    for k in range(thread() - lane(), thread() - lane() + LANES):
+        other, column = slots[k], np.int64(slots[THREADS + k])
+        if column < width and (other > top or best == width or (other == top and column < best)):
+            top, best = other, column
+    meet()
     return best
 
 
 @kernel
 def accuracy(op, theta, work, step, first, last):
     """scores[r, column] += 1 if argmax_j y = argmax_j t"""
-    width, column = op[1], op[2]
-    (y, ys), (target, ts), scores = matrix(work, op, 0), matrix(work, op, 1), outside_float64(op, 2)
-    for r in range(first + group(), last, GROUPS):
-        if lane() == 0 and _argmax(y, r * ys, width) == _argmax(target, r * ts, width):
+    (y, ys), (target, ts), column = matrix(work, op, 0), matrix(work, op, 1), op[2]
+    scores, slots = outside_float64(op, 2), shared(work)
+    for begin in range(first, last, GROUPS):  # all groups together, for they meet
+        r = begin + group()
+        width = op[1] if r < last else 0
+        right = _argmax(y, r * ys, width, slots) == _argmax(target, r * ts, width, slots)
+        if r < last and right:
             _score(scores, step, r, column, 1.0)
 
 

@@ -1,9 +1,9 @@
-"""Activations, and the ops that copy and add rows. Elements (r, j) of a batch of rows, a group of threads to a row.
+"""Activations, and the ops that copy and add rows. Elements (r, j) of a batch of rows, a thread to each.
 
     activations   y = f(x)                          dx = f'(x) dy, with f'(x) in terms of y
     softmax       y[j] = exp(x[j]) / sum_k exp(x[k])  dx[j] = y[j] (dy[j] - sum_k dy[k] y[k])
 
-x and y may be the same buffer, and so may dx and dy. Padding is left as it is.
+x and y may be the same buffer, and so may dx and dy. Padding is left as it is. Softmax gives a group of threads a row.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from numbanet.kernels import scalar
-from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_max, group_sum, lane, shared
-from numbanet.kernels.cuda.memory import cast, matrix
+from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_max, group_sum, lane, shared, thread
+from numbanet.kernels.cuda.launch import THREADS
+from numbanet.kernels.cuda.memory import cast, matrix, quotient, remainder
 from numbanet.kernels.cuda.target import kernel, piece
 from numbanet.kernels.scalar import ONE, ZERO, exp
 
@@ -22,17 +23,17 @@ def _activation(name, value, slope):
     def forward(op, theta, work, step, first, last):
         """y[r, j] = value(x[r, j])"""
         width, (x, xs), (y, ys) = op[1], matrix(work, op, 0), matrix(work, op, 1)
-        for r in range(first + group(), last, GROUPS):
-            for j in range(lane(), width, LANES):
-                y[r * ys + j] = value(x[r * xs + j])
+        for e in range(thread(), (last - first) * width, THREADS):
+            r, j = first + quotient(e, width), remainder(e, width)
+            y[r * ys + j] = value(x[r * xs + j])
 
     @kernel(name=f"{name}_backward")
     def backward(op, theta, work, step, first, last):
         """dx[r, j] = slope(y[r, j]) dy[r, j]"""
         width, (y, ys), (dy, dys), (dx, dxs) = op[1], matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
-        for r in range(first + group(), last, GROUPS):
-            for j in range(lane(), width, LANES):
-                dx[r * dxs + j] = slope(y[r * ys + j]) * dy[r * dys + j]
+        for e in range(thread(), (last - first) * width, THREADS):
+            r, j = first + quotient(e, width), remainder(e, width)
+            dx[r * dxs + j] = slope(y[r * ys + j]) * dy[r * dys + j]
 
     return forward, backward
 
@@ -88,24 +89,24 @@ def softmax_backward(op, theta, work, step, first, last):
 def copy_forward(op, theta, work, step, first, last):
     """y[r, at + j] = x[r, j]"""
     width, at, (x, xs), (y, ys) = op[1], op[2], matrix(work, op, 0), matrix(work, op, 1)
-    for r in range(first + group(), last, GROUPS):
-        for j in range(lane(), width, LANES):
-            y[r * ys + at + j] = x[r * xs + j]
+    for e in range(thread(), (last - first) * width, THREADS):
+        r, j = first + quotient(e, width), remainder(e, width)
+        y[r * ys + at + j] = x[r * xs + j]
 
 
 @kernel
 def copy_backward(op, theta, work, step, first, last):
     """dx[r, j] = dy[r, at + j]"""
     width, at, (dy, dys), (dx, dxs) = op[1], op[2], matrix(work, op, 0), matrix(work, op, 1)
-    for r in range(first + group(), last, GROUPS):
-        for j in range(lane(), width, LANES):
-            dx[r * dxs + j] = dy[r * dys + at + j]
+    for e in range(thread(), (last - first) * width, THREADS):
+        r, j = first + quotient(e, width), remainder(e, width)
+        dx[r * dxs + j] = dy[r * dys + at + j]
 
 
 @kernel
 def add_forward(op, theta, work, step, first, last):
     """y[r, j] += x[r, j]"""
     width, (x, xs), (y, ys) = op[1], matrix(work, op, 0), matrix(work, op, 1)
-    for r in range(first + group(), last, GROUPS):
-        for j in range(lane(), width, LANES):
-            y[r * ys + j] += x[r * xs + j]
+    for e in range(thread(), (last - first) * width, THREADS):
+        r, j = first + quotient(e, width), remainder(e, width)
+        y[r * ys + j] += x[r * xs + j]

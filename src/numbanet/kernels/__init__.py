@@ -46,6 +46,9 @@ NOT_FINITE = 9  # set to 1 by whoever meets NaN or infinity in the samples
 EACH = 10  # 1: every sample has a row of scores, 0: every row of the batch has one
 STEP_FIELDS = 16
 
+# The columns of the table of tasks: some ops on a part of their axis, for one worker (see the engines).
+OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH, TASK_FIELDS = range(6)
+
 DEVICES = ("cpu", "cuda")
 
 

@@ -27,11 +27,25 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
+from numbanet.kernels import (
+    BATCH,
+    BATCH_SIZE,
+    EACH,
+    FIRST,
+    LAST,
+    NOT_FINITE,
+    ON_BATCH,
+    OP_BEGIN,
+    OP_END,
+    ROWS,
+    SAMPLES,
+    SCORE,
+    START,
+    UPDATE,
+)
 from numbanet.kernels.cpu.memory import address_of, handle, table_at
 from numbanet.kernels.jit import JIT, POINTERS, loop, piece, registered
 
-OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH = range(5)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 FLUSH = 0x8040  # MXCSR: flush to zero, denormals are zero. Denormals made every step 3 to 8 times slower.
 BYTES = ir.IntType(8).as_pointer()

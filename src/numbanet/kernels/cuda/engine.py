@@ -19,15 +19,29 @@ import threading
 
 import numpy as np
 
-from numbanet.kernels import BATCH, BATCH_SIZE, EACH, NOT_FINITE, ROWS, SAMPLES, SCORE, START, UPDATE
+from numbanet.kernels import (
+    BATCH,
+    BATCH_SIZE,
+    EACH,
+    FIRST,
+    LAST,
+    NOT_FINITE,
+    ON_BATCH,
+    OP_BEGIN,
+    OP_END,
+    ROWS,
+    SAMPLES,
+    SCORE,
+    START,
+    TASK_FIELDS,
+    UPDATE,
+)
 from numbanet.kernels.cuda import launch
 from numbanet.kernels.cuda.block import meet, this_block, thread
 from numbanet.kernels.cuda.graph import Graph
 from numbanet.kernels.cuda.memory import atomic_add, fence, real_at, shift, table_at
 from numbanet.kernels.cuda.target import cuda, entry, numbered, piece
 from numbanet.kernels.cuda.transfer import out_of_memory_is_told, start_of
-
-OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH, TASK_FIELDS = range(6)
 
 # The header: where in the buffer each table begins, how many columns it has; where theta and the workspace lie.
 SIZE, OPS, OP_FIELDS, TASKS, SHARES, PHASES, SHARE_FIELDS, STEPS, STEP_FIELDS, BOARD = range(10)

@@ -13,7 +13,7 @@ OPS = [
 
 
 class Batch(common.Ops):
-    params = (OPS, common.DTYPES)
+    params = (OPS, common.DTYPES, common.DEVICES)
 
-    def time_op(self, op, dtype):
+    def time_op(self, op, dtype, device):
         self.run()

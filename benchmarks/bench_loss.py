@@ -19,7 +19,7 @@ OPS = [
 
 
 class Loss(common.Ops):
-    params = (OPS, common.DTYPES)
+    params = (OPS, common.DTYPES, common.DEVICES)
 
-    def time_op(self, op, dtype):
+    def time_op(self, op, dtype, device):
         self.run()

@@ -20,7 +20,7 @@ OPS = [
 
 
 class Pointwise(common.Ops):
-    params = (OPS, common.DTYPES)
+    params = (OPS, common.DTYPES, common.DEVICES)
 
-    def time_op(self, op, dtype):
+    def time_op(self, op, dtype, device):
         self.run()

@@ -15,7 +15,7 @@ OPS = [
 
 
 class Update(common.Ops):
-    params = (OPS, common.DTYPES)
+    params = (OPS, common.DTYPES, common.DEVICES)
 
-    def time_op(self, op, dtype):
+    def time_op(self, op, dtype, device):
         self.run()

@@ -17,10 +17,11 @@ from numbanet import kernels
 from numbanet.graph import Parameter
 from numbanet.kernels import PANEL
 from numbanet.plan import Chain, Outside, Phase, Plan, Scratch
-from numbanet.planner import Builder, planned
+from numbanet.planner import Builder, _columns_chain, planned
 from numbanet.program import Program
 
 DTYPES = ["float32", "float64"]
+DEVICES = ["cpu", "cuda"]
 
 # Samples of a time: at least 10 calls, then until 100 or a second.
 REPEAT = (10, 100, 1.0)
@@ -56,8 +57,20 @@ def check_learning(history):
         raise AssertionError(f"training does not learn: losses {losses}")
 
 
-def use_threads(threads):
-    """Set the number of threads; where there are not so many, asv skips the benchmark."""
+def need(device):
+    """Where there is no such device, asv skips the benchmark."""
+    if device == "cuda" and numba.config.ENABLE_CUDASIM:
+        raise NotImplementedError("Numba's simulator is not measured")
+    try:
+        kernels.load(device)
+    except RuntimeError as problem:
+        raise NotImplementedError(str(problem)) from None
+
+
+def use_threads(threads, device="cpu"):
+    """Set the number of threads; where there are not so many, or they are of no use, asv skips the benchmark."""
+    if threads > 1 and device != "cpu":
+        raise NotImplementedError(f"{threads} threads are not another way to run on {device}")
     if threads > numba.config.NUMBA_NUM_THREADS:
         raise NotImplementedError(f"{threads} threads, but Numba was started with {numba.config.NUMBA_NUM_THREADS}")
     nn.set_num_threads(threads)
@@ -77,7 +90,8 @@ def best(call, seconds=0.3, least=3):
 # -- ops one by one: the real kernels, through a plan of one chain
 
 ROWS = WIDTH = 256
-PASSES = 10  # of the op over all its rows in one call of the engine, so that calling does not show
+PASSES = {"cpu": 10, "cuda": 250}  # of the op over all its rows in one run, so that calling does not show
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of results on a GPU, relative to the largest
 
 PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance")  # operands in theta
 SCRATCH = ("gradient", "total", "dkernel", "dbias")  # in a worker's memory, in panels
@@ -89,75 +103,126 @@ COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every
 
 
 class Ops:
-    """Base of the benchmarks of ops: PASSES passes over 256 rows of 256 elements, on one thread."""
+    """Base of the benchmarks of ops: passes over 256 rows of 256 elements, on one thread or on all of a GPU."""
 
-    param_names = ("op", "dtype")
+    param_names = ("op", "dtype", "device")
     repeat = REPEAT
 
-    def setup(self, op, dtype):
-        self.run = op_run(op, dtype)
+    def setup(self, op, dtype, device):
+        self.run = op_run(op, dtype, device)
 
 
 @functools.cache
-def op_run(name, dtype):
-    """A call that runs an op PASSES times over ROWS rows of WIDTH elements, on one thread; its results are checked."""
-    entry = kernels.OPS[name]
-    build, operands, theta, scratch = Builder(ROWS), {}, 0, 0
-    for key in entry.operands:
-        rows = 1 if key in VECTORS else ROWS
-        whole = Parameter(key, (rows, WIDTH), theta)
-        if key in OUTSIDE:
-            operands[key] = Outside(key)
-        elif key in PARAMETERS:
-            operands[key], theta = whole, theta + whole.size
-        elif key in SCRATCH:
-            operands[key] = Scratch(key, (PANEL,), whole.size // PANEL, scratch)
-            scratch += whole.size
-        elif key in PANELS:
-            operands[key] = build.buffer((PANEL,), key, whole.size // PANEL)
-        else:
-            operands[key] = build.buffer((WIDTH,), key, rows)
-    columns = ("scores" in operands) + ("column" in entry.sizes)
-    chain = Chain(name, [planned(name, operands | SIZES)] * PASSES, block=ROWS)
-    if entry.axis == "parameter":
-        rows = 1 if set(VECTORS) & set(operands) else ROWS
-        extent = rows * WIDTH // PANEL
-        chain = Chain(name, chain.ops, "parameter", extent, extent, rows)
-    plan = Plan("benchmark", ROWS, [Phase([chain])], build.buffers, build.size, theta, scratch, columns=columns)
-    device = kernels.load("cpu")
-    program = Program(plan, device, dtype, device.zeros(theta, dtype))
-    program.start(ROWS, ROWS)
-    arrays = _fill(program, name, operands, dtype)
-    program.run(0, 1)
-    for key in entry.writes:
-        array = arrays[key]
+def op_run(name, dtype, device="cpu"):
+    """A call that runs passes of an op over ROWS rows of WIDTH elements and waits for them; its results are checked."""
+    need(device)
+    check_op(name, dtype, device)
+    run = functools.partial(OpProgram(name, dtype, device, PASSES[device]).program.run, 0, 1)
+    run()  # what the host has written goes to the device with the first run
+    return run
+
+
+def check_op(name, dtype, device):
+    """An op leaves no row of what it writes empty or not finite, and writes on a GPU what it writes on the CPU."""
+    found = OpProgram(name, dtype, device).results()
+    wanted = found if device == "cpu" else OpProgram(name, dtype, "cpu").results()
+    for key, array in found.items():
         if not (np.isfinite(array).all() and array[0].any() and array[-1].any()):
             raise AssertionError(f"{name} in {dtype} leaves rows of {key} empty or not finite")
-    return functools.partial(program.run, 0, 1)
+        worst = np.abs(array - wanted[key]).max() / np.abs(wanted[key]).max()
+        if worst > TOLERANCE[dtype]:
+            raise AssertionError(f"{name} in {dtype}: {key} on {device} is {worst:.1e} off that of the CPU")
 
 
-def _fill(program, name, operands, dtype):
-    """Views of all operands by name; those which the op reads are filled, those which it only writes stay zero."""
-    generator, entry = np.random.default_rng(0), kernels.OPS[name]
-    values = _values(generator, name, dtype)
-    arrays = {}
-    for key, operand in operands.items():
-        if isinstance(operand, Outside):
-            arrays[key] = program.scores if key == "scores" else values[key]
-            if key != "scores":  # bound already
-                program.bind(key, arrays[key])
-            continue
-        memory = program.theta if isinstance(operand, Parameter) else program.work
-        offset, rows, stride = operand.operand
-        offset += program.plan.workspace if isinstance(operand, Scratch) else 0
-        width = PANEL if stride == PANEL else operand.width
-        arrays[key] = memory[offset : offset + rows * stride].reshape(rows, stride)[:, :width]
-        if key not in entry.writes:
-            arrays[key][:] = np.resize(values[key], arrays[key].shape)
-    if "target" in arrays:  # one-hot, and right, so that every row scores
-        output = arrays["x" if "x" in arrays else "y"]
-        arrays["target"][:] = np.eye(WIDTH)[output.argmax(axis=1)]
-    return arrays
+class Large(Plan):
+    """A plan of which a GPU thinks that it is worth all of its blocks, as in a large network."""
+
+    cost = 2**40
+
+
+class OpProgram:
+    """An op as a program of its own, with its operands filled.
+
+    passes: how many times a run does it, over all its rows; 0 is once, in a plan that keeps what stays in a worker's
+    memory otherwise.
+    """
+
+    def __init__(self, name, dtype, device, passes=0):
+        self.entry, self.device = kernels.OPS[name], kernels.load(device)
+        build, theta = Builder(ROWS, self.device.geometry()), 0
+        self.operands = {}
+        for key in self.entry.operands:
+            rows = 1 if key in VECTORS else ROWS
+            whole = Parameter(key, (rows, WIDTH), theta)
+            if key in OUTSIDE:
+                self.operands[key] = Outside(key)
+            elif key in PARAMETERS:
+                self.operands[key], theta = whole, theta + whole.size
+            elif key in SCRATCH:
+                self.operands[key] = Scratch(key, (PANEL,), whole.size // PANEL, build.scratch)
+                build.scratch += whole.size
+            elif key in PANELS:
+                self.operands[key] = build.buffer((PANEL,), key, whole.size // PANEL)
+            else:
+                self.operands[key] = build.buffer((WIDTH,), key, rows)
+        chain = self._chain(planned(name, self.operands | SIZES), build)
+        chain.ops = chain.ops * (passes or 1) + ([] if passes else self._keep(build))
+        columns = ("scores" in self.operands) + ("column" in self.entry.sizes)
+        given = "benchmark", ROWS, [Phase([chain])], build.buffers, build.size, theta, build.scratch
+        plan = (Large if passes else Plan)(*given, columns=columns)
+        self.program = Program(plan, self.device, dtype, self.device.zeros(theta, dtype))
+        self.program.start(ROWS, ROWS)
+        self._fill(_values(np.random.default_rng(0), name, dtype))
+
+    def _chain(self, op, build):
+        if self.entry.axis == "parameter":
+            rows = 1 if set(VECTORS) & set(self.operands) else ROWS
+            extent = rows * WIDTH // PANEL
+            return Chain(op.name, [op], "parameter", extent, extent, rows)
+        if "columns" in self.entry.sizes and build.geometry.group:
+            return _columns_chain(op, ROWS, build.geometry)
+        return Chain(op.name, [op], block=ROWS, grain=build.geometry.grain)
+
+    def _keep(self, build):
+        """Ops that copy what the op writes to a worker's memory, and for each of it where to read it."""
+        self.kept = {}
+        for key in self.entry.writes & set(SCRATCH):
+            self.kept[key] = build.buffer((PANEL,), f"{key} kept", self.operands[key].rows)
+        return [planned("gradient_keep", {"gradient": self.operands[key], "kept": at}) for key, at in self.kept.items()]
+
+    def _rows(self, place):
+        """The memory of an operand, to read and to write."""
+        memory = self.program.theta if isinstance(place, Parameter) else self.program.work
+        offset, rows, stride = place.operand
+        offset += self.program.plan.workspace if isinstance(place, Scratch) else 0
+        width = PANEL if stride == PANEL else place.width
+        return memory[offset : offset + rows * stride].reshape(rows, stride)[:, :width]
+
+    def _fill(self, values):
+        """Values for all operands which the op reads; those which it only writes stay zero."""
+        self.outside = {"scores": self.program.scores}
+        for key, operand in self.operands.items():
+            if isinstance(operand, Outside):
+                if key != "scores":  # bound already
+                    self.outside[key] = self.device.place(np.ascontiguousarray(values[key]))
+                    self.program.bind(key, self.outside[key])
+            elif key not in self.entry.writes:
+                self._rows(operand)[:] = np.resize(values[key], self._rows(operand).shape)
+        if "target" in self.operands:  # one-hot, and right, so that every row scores
+            output = self._rows(self.operands["x" if "x" in self.operands else "y"])
+            self._rows(self.operands["target"])[:] = np.eye(WIDTH)[output.argmax(axis=1)]
+
+    def results(self):
+        """What the op writes, by name, after one run."""
+        self.program.run(0, 1)
+        return {
+            key: np.array(
+                self.device.fetch(self.outside[key])
+                if key in self.outside
+                else self._rows(self.kept.get(key, self.operands[key]))
+            )
+            for key in self.entry.writes
+        }
 
 
 def _values(generator, name, dtype):

@@ -169,6 +169,7 @@ class Torch:
     """PyTorch, eager: the loop that everyone writes."""
 
     packages = ("torch",)
+    device = "cpu"
 
     def __init__(self, threads):
         import torch
@@ -185,14 +186,14 @@ class Torch:
                 linear.weight.copy_(torch.from_numpy(kernel.T))
                 linear.bias.copy_(torch.from_numpy(bias))
             layers += [linear, torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers[:-1], *last)
+        return torch.nn.Sequential(*layers[:-1], *last).to(self.device)
 
     def training(self, task, arrays):
         """Epochs of batches that are slices of tensors."""
         torch, batch_size = self.torch, task["batch_size"]
         model = self.net(arrays)
         optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-        X, y = (torch.from_numpy(arrays[name]).split(batch_size) for name in "Xy")
+        X, y = (torch.from_numpy(arrays[name]).to(self.device).split(batch_size) for name in "Xy")
 
         def epoch():
             for samples, labels in zip(X, y, strict=True):

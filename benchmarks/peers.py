@@ -17,20 +17,16 @@ import os
 import platform
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file is not in a package
 
-from benchmarks import common
 from benchmarks import products as product_cases
-from benchmarks.peer_race import PREPARE, QUIET, ROOT, Cores, Field
+from benchmarks import tasks
+from benchmarks.peer_race import PREPARE, QUIET, Cores, Field
 from benchmarks.peer_workers import seconds
+from benchmarks.tables import README, faster_peers, figure, paragraphs, place, progress, ratio, table, write
 
-README = ROOT / "README.md"
-BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 THREADS = sorted({1, CORES})
 
@@ -53,39 +49,6 @@ INFERENCE = [
 # -- tables
 
 
-def figure(value, factor=1.0):
-    """A number with three digits, or - for None."""
-    if value is None:
-        return "-"
-    value *= factor
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
-
-
-def ratio(slow, fast):
-    """How many times faster, or -."""
-    return figure(slow / fast) if slow and fast else "-"
-
-
-def table(head, rows):
-    """A Markdown table whose columns are aligned as text too: the first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = [f"{'-' * (width - 1)}{':' if place else '-'}" for place, width in enumerate(widths)]
-
-    def line(cells):
-        aligned = [f"{cell:>{width}}" if place else f"{cell:<{width}}" for place, (cell, width) in numbered(cells)]
-        return f"| {' | '.join(aligned)} |"
-
-    def numbered(cells):
-        return enumerate(zip(cells, widths, strict=True))
-
-    return "\n".join([line(head), line(rule), *map(line, rows)])
-
-
-def paragraphs(*texts):
-    """Texts with an empty line between them, wrapped unless they are tables."""
-    return "\n\n".join(text if text.startswith("|") else textwrap.fill(" ".join(text.split()), 120) for text in texts)
-
-
 def threads_of(count):
     """As the head of a column: 1 thread, 2 threads."""
     return f"{count} thread{'s' * (count > 1)}"
@@ -96,67 +59,10 @@ def best(times, peer):
     return min((value for worker, value in times.items() if worker.peer == peer), default=None)
 
 
-def faster_peers(races):
-    """The sentence that says which peers were faster than numbanet; races: (name, {peer: seconds or None})."""
-    ahead = [
-        f"{peer} in {name} ({figure(seconds['numbanet'] / value)} times)"
-        for name, seconds in races
-        for peer, value in seconds.items()
-        if value and seconds["numbanet"] and value < seconds["numbanet"]
-    ]
-    return f"Faster than numbanet: {'; '.join(ahead)}." if ahead else "No peer was faster."
-
-
 def own(times):
     """numbanet's times by number of threads, None where there is none."""
     by_threads = {worker.threads: value for worker, value in times.items() if worker.peer == "numbanet"}
     return [by_threads.get(count) for count in THREADS]
-
-
-# -- tasks
-
-
-def name_of(sizes):
-    return "-".join(map(str, sizes))
-
-
-def weights_of(model):
-    """kernel0, bias0, kernel1, ...: the initial weights for all contestants."""
-    names = itertools.chain.from_iterable((f"kernel{layer}", f"bias{layer}") for layer in itertools.count())
-    return dict(zip(names, model.get_weights(), strict=False))
-
-
-def training_task(folder, sizes, batch_size, steps):
-    """The task of training a net, its data in a file.
-
-    Labels have nothing to do with the samples, so that there is always something left to learn: gradients that die
-    away while it is measured would reach denormals.
-    """
-    model, samples = common.net(sizes), batch_size * steps
-    generator = np.random.default_rng(0)
-    arrays = weights_of(model) | {
-        "X": generator.standard_normal((samples, sizes[0]), np.float32),
-        "y": generator.integers(0, sizes[-1], samples),
-    }
-    path = Path(folder) / "task.npz"
-    np.savez(path, **arrays)
-    name = f"{name_of(sizes)}, {batch_size}"
-    return {
-        "name": name,
-        "kind": "training",
-        "sizes": sizes,
-        "batch_size": batch_size,
-        "arrays": str(path),
-        "least": {"numbanet": 2},  # epochs in a sample
-    }
-
-
-def inference_task(folder, sizes, rows):
-    """The task of predicting rows with a net, its weights in a file."""
-    path = Path(folder) / "task.npz"
-    np.savez(path, **weights_of(common.net(sizes)))
-    name = f"{name_of(sizes)}, {rows:,} row{'s' * (rows > 1)}"
-    return {"name": name, "kind": "inference", "sizes": sizes, "rows": rows, "arrays": str(path)}
 
 
 def operations(sizes, batch_size):
@@ -167,11 +73,9 @@ def operations(sizes, batch_size):
 
 def check_agreement(task, results, relative, absolute):
     """Stop with a sentence if contestants that did the same have got different results."""
-    results = {worker: np.array(result) for worker, result in results.items() if result}
-    for (one, first), (other, second) in itertools.pairwise(results.items()):
-        if first.shape != second.shape or not np.allclose(first, second, rtol=relative, atol=absolute):
-            apart = abs(first - second).max() if first.shape == second.shape else "in shape"
-            raise SystemExit(f"{task['name']}: {one} and {other} do not compute the same, they differ by {apart}")
+    problem = tasks.disagreement(task, results, relative, absolute)
+    if problem:
+        raise SystemExit(problem)
 
 
 # -- sections
@@ -201,7 +105,7 @@ def training(field, peak):
     peers, rows, races = ("torch", "jax", "scikit-learn"), [], []
     with tempfile.TemporaryDirectory() as folder:
         for sizes, batch_size, steps, targets in TRAINING:
-            task = training_task(folder, sizes, batch_size, steps)
+            task = tasks.training(folder, sizes, batch_size, steps)
             progress(task["name"])
             workers = [field.worker(peer, count) for peer in ("numbanet", *peers) for count in THREADS]
             times, losses = field.race(task, workers)
@@ -231,7 +135,7 @@ def inference(field, peak):
     peers, rows, races = ("torch", "onnxruntime"), [], []
     with tempfile.TemporaryDirectory() as folder:
         for sizes, count, unit, scale, targets in INFERENCE:
-            task = inference_task(folder, sizes, count)
+            task = tasks.inference(folder, sizes, count)
             progress(task["name"])
             workers = [field.worker(peer, threads) for peer in ("numbanet", *peers) for threads in THREADS]
             times, outputs = field.race(task, workers)
@@ -259,11 +163,10 @@ def products(field, peak):
     for case, m, k, n in product_cases.CASES:
         cells = []
         for dtype in dtypes:
-            name = f"{case} {m}, {k}, {n}"
-            progress(f"{name} {dtype}")
-            task = {"name": name, "kind": "product", "product": (case, m, k, n, dtype)}
+            task = tasks.product(case, m, k, n, dtype)
+            progress(f"{task['name']} {dtype}")
             times, _ = field.race(task, [field.worker(peer, 1) for peer in peers])
-            races.append((f"{name}, {dtype}", {peer: best(times, peer) for peer in peers}))
+            races.append((f"{task['name']}, {dtype}", {peer: best(times, peer) for peer in peers}))
             rates = [value and 2e-9 * m * k * n / value for value in (best(times, peer) for peer in peers)]
             cells += map(figure, rates)
         rows.append([field.marked(task), *cells])
@@ -303,27 +206,6 @@ def footer(field, peak):
     return paragraphs(text, *field.notes)
 
 
-def progress(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def markers(text):
-    """Where in the README the tables begin and end; ends with a sentence where they have no place."""
-    begin, end = text.find(BEGIN), text.find(END)
-    if not 0 <= begin < end:
-        raise SystemExit(f"{README.name} has no place for the tables: it needs the lines {BEGIN} and {END}")
-    return begin + len(BEGIN), end
-
-
-def write(tables):
-    """Put the tables into the README, which is replaced as a whole."""
-    from numbanet.io.files import write_whole
-
-    text = README.read_text(encoding="utf-8")
-    begin, end = markers(text)
-    write_whole(README, f"{text[:begin]}\n{tables}\n{text[end:]}".encode())
-
-
 def parsed(arguments):
     """The options; refuses to write a part of the tables over all of them."""
     parser = argparse.ArgumentParser(prog="peers.py", description="Compare numbanet with its peers on this machine.")
@@ -340,7 +222,7 @@ def parsed(arguments):
     if not (options.seconds > 0 and options.patience >= 0):
         parser.error("--seconds must be above 0 and --patience 0 or more")
     if options.write:
-        markers(README.read_text(encoding="utf-8"))
+        place("peers")
     return options
 
 
@@ -355,7 +237,7 @@ def main(arguments=None):
             parts.append(section(field, peak))
             print(parts[-1], end="\n\n", flush=True)
     if options.write:
-        write("\n\n".join(parts))
+        write("peers", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ class Model:
         """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype.
 
         batch_size: rows at a time; it settles how much memory is used, not the result. By default as many as stay in
-        a cache, 16 to 256.
+        a cache, 16 to 256 (on a GPU up to 8192).
         """
         quick = self._programs.get("quick")
         if quick is not None and batch_size is None and type(X) is np.ndarray:
@@ -227,7 +227,7 @@ class Model:
         rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
         arrays, samples = self._features(X, check=False)
         program = self._program("predict", min(rows, samples), direct=self._lie_ready(arrays))
-        predictions = self._device.empty((samples, int(np.prod(self.graph.output.shape))), self.dtype)
+        predictions = self._device.empty((samples, math.prod(self.graph.output.shape)), self.dtype)
         data = Data(arrays, samples, others={"predictions": predictions})
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
             self._features(X)  # says what is wrong with them

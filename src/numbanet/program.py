@@ -79,7 +79,7 @@ class Program:
         """Put an outside array of two dimensions and a dtype of DTYPES into the table, if the plan has use for it."""
         if name not in self._places:
             return
-        array = self.device.place(array)
+        array = self.device.place(array, self._bound.get(name))
         strides = [stride // array.dtype.itemsize for stride in array.strides]
         for row, column in self._places[name]:
             self._ops[row, column : column + OPERAND] = self.device.start_of(array), len(array), *strides

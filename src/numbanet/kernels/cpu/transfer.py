@@ -23,13 +23,13 @@ def host(memory):
     return memory
 
 
-def place(array):
+def place(array, into=None):
     """An array where kernels can read it."""
     return array
 
 
 def empty(shape, dtype):
-    """An array that kernels can write to and `fetch` brings back."""
+    """A new array that kernels can write to and `fetch` brings back."""
     return np.empty(shape, dtype)
 
 
@@ -61,5 +61,5 @@ def fits(arrays):
 
 
 def feed(arrays, batch_size):
-    """(arrays of samples where kernels read them, None: nothing has to be fed to them chunk by chunk)"""
+    """(the arrays of samples, None: nothing has to be fed to them chunk by chunk)"""
     return arrays, None

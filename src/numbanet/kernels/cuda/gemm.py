@@ -19,8 +19,8 @@ from numbanet.kernels.cuda.target import piece
 from numbanet.kernels.cuda.tile import FOUR, at_least, gathered, load4, outer, spread, store_rows, tile_zeros
 from numbanet.kernels.scalar import ONE
 
-DEEP = 16  # numbers of each row and column that a square has in shared memory at once
 SIDE, HALF = 2 * FOUR * ACROSS, FOUR * ACROSS  # of a square
+DEEP = 2 * FOUR * THREADS // SIDE  # columns of x and rows of the kernel in a slab: 2 x 4 numbers of each for a thread
 PITCH = SIDE + FOUR  # from one row in shared memory to the next: rows begin in different banks
 small_tile, four_zeros = tile_zeros(FOUR * FOUR), tile_zeros(FOUR)
 QUARTERS = PANEL // FOUR  # tiles across a panel
@@ -97,15 +97,28 @@ def _finish(tile, bias, y, row, column, end, least):
 
 @piece
 def multiply_square(x, kernel, bias, y, rows, panels, sizes, least):
-    """`multiply` for at most SIDE rows and SIDE columns: each number is read from memory once for all threads"""
+    """`multiply` for at most SIDE rows and SIDE columns: each number is read from memory once for all threads
+
+    Each thread brings four times four numbers of the next slab while all compute with this one: waiting for memory
+    would take about a fifth of the time.
+    """
     inputs, left = sizes[0], shared(x[0])
     right = shift(left, DEEP * PITCH)
     down, across = quotient(thread(), ACROSS) * FOUR, remainder(thread(), ACROSS) * FOUR
     a, b, c, d = small_tile(x[0]), small_tile(x[0]), small_tile(x[0]), small_tile(x[0])
+    p, q = thread(), thread() + THREADS
+    x0, x1 = _four_of_rows(x, rows, 0, p), _four_of_rows(x, rows, 0, q)
+    w0, w1 = _four_of_panels(kernel[0], panels, 0, inputs, p), _four_of_panels(kernel[0], panels, 0, inputs, q)
     for begin in range(0, inputs, DEEP):
-        _fetch_rows(x, rows, begin, left)
-        _fetch_panels(kernel[0], panels, begin, inputs, right)
+        _lay_rows(x0, left, p)
+        _lay_rows(x1, left, q)
+        _lay_panels(w0, right, p)
+        _lay_panels(w1, right, q)
         meet()
+        after = begin + DEEP if begin + DEEP < inputs else begin
+        x0, x1 = _four_of_rows(x, rows, after, p), _four_of_rows(x, rows, after, q)
+        w0 = _four_of_panels(kernel[0], panels, after, inputs, p)
+        w1 = _four_of_panels(kernel[0], panels, after, inputs, q)
         for k in range(DEEP):
             upper, lower = load4(left, k * PITCH + down), load4(left, k * PITCH + HALF + down)
             west, east = load4(right, k * PITCH + across), load4(right, k * PITCH + HALF + across)
@@ -122,24 +135,33 @@ def multiply_square(x, kernel, bias, y, rows, panels, sizes, least):
 
 
 @piece
-def _fetch_rows(x, rows, begin, left):
-    """left[k, r] = x[rows[0] + r, begin + k], for rows beyond the last the last again"""
-    for q in range(thread(), SIDE * DEEP // FOUR, THREADS):
-        r, k = quotient(q, DEEP // FOUR), remainder(q, DEEP // FOUR) * FOUR
-        four = load4(x[0], min(rows[0] + r, rows[1] - 1) * x[1] + begin + k)
-        spread(four, left, k * PITCH + r, PITCH)
+def _four_of_rows(x, rows, begin, q):
+    """Four numbers of a slab of x from column `begin` on; of rows beyond the last those of the last"""
+    r, k = quotient(q, DEEP // FOUR), remainder(q, DEEP // FOUR) * FOUR
+    return load4(x[0], min(rows[0] + r, rows[1] - 1) * x[1] + begin + k)
 
 
 @piece
-def _fetch_panels(kernel, panels, begin, inputs, right):
-    """right[k, o] = kernel[begin + k, o] from column 0 of the first panel on, 0 where there is none"""
-    for q in range(thread(), SIDE * DEEP // FOUR, THREADS):
-        panel, rest = panels[0] + quotient(q, DEEP * QUARTERS), remainder(q, DEEP * QUARTERS)
-        k, column = quotient(rest, QUARTERS), remainder(rest, QUARTERS) * FOUR
-        four = four_zeros(kernel)
-        if panel < panels[1] and begin + k < inputs:
-            four = load4(kernel, (panel * inputs + begin + k) * PANEL + column)
-        store_rows(four, right, k * PITCH + (panel - panels[0]) * PANEL + column, 0, 1)
+def _lay_rows(four, left, q):
+    """left[k, r] = x[rows[0] + r, begin + k] for what _four_of_rows brought"""
+    r, k = quotient(q, DEEP // FOUR), remainder(q, DEEP // FOUR) * FOUR
+    spread(four, left, k * PITCH + r, PITCH)
+
+
+@piece
+def _four_of_panels(kernel, panels, begin, inputs, q):
+    """Four numbers of a slab of the kernel from row `begin` on, 0 where there are none"""
+    panel, k = panels[0] + quotient(q, DEEP * QUARTERS), remainder(quotient(q, QUARTERS), DEEP)
+    if panel < panels[1] and begin + k < inputs:
+        return load4(kernel, (panel * inputs + begin + k) * PANEL + remainder(q, QUARTERS) * FOUR)
+    return four_zeros(kernel)
+
+
+@piece
+def _lay_panels(four, right, q):
+    """right[k, o] = kernel[begin + k, o] from the first panel on for what _four_of_panels brought"""
+    panel, k = quotient(q, DEEP * QUARTERS), remainder(quotient(q, QUARTERS), DEEP)
+    store_rows(four, right, k * PITCH + panel * PANEL + remainder(q, QUARTERS) * FOUR, 0, 1)
 
 
 @piece

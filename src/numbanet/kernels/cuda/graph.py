@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbanet.kernels.cuda.target import SIMULATED
+from numbanet.kernels.cuda.target import SIMULATED, cuda
 
 if SIMULATED:
 
@@ -31,12 +31,13 @@ else:
             handle = getattr(stream.handle, "value", stream.handle)
             self._stream = driver.CUstream(int(handle))
             mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-            _done(driver.cuStreamBeginCapture(self._stream, mode))
-            try:
-                for each in launches:
-                    each()
-            finally:
-                graph = _done(driver.cuStreamEndCapture(self._stream))
+            with cuda.defer_cleanup():  # memory that Numba gives back during a capture would spoil it
+                _done(driver.cuStreamBeginCapture(self._stream, mode))
+                try:
+                    for each in launches:
+                        each()
+                finally:
+                    graph = _done(driver.cuStreamEndCapture(self._stream))
             self._ready = _done(driver.cuGraphInstantiate(graph, 0))
             _done(driver.cuGraphDestroy(graph))
 

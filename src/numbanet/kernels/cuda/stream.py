@@ -12,7 +12,7 @@ import numpy as np
 
 from numbanet.kernels.cuda import launch
 from numbanet.kernels.cuda.target import cuda
-from numbanet.kernels.cuda.transfer import empty, out_of_memory_is_told, place
+from numbanet.kernels.cuda.transfer import empty, out_of_memory_is_told
 
 
 def fits(arrays):
@@ -22,9 +22,9 @@ def fits(arrays):
 
 
 def feed(arrays, batch_size):
-    """(arrays of samples where kernels read them, None), or if they do not fit, (buffers, a Feed that fills them)"""
+    """(the arrays of samples, None), or if they do not fit, (buffers, a Feed that fills them)"""
     if fits(arrays):
-        return {name: place(array) for name, array in arrays.items()}, None
+        return arrays, None
     fed = Feed(arrays, batch_size)
     return fed.buffers, fed
 

@@ -13,7 +13,7 @@ import numbanet as nn
 from numbanet import kernels
 from numbanet.gradients import gradients
 from numbanet.kernels import cuda
-from numbanet.kernels.cuda import gemm, launch, stream, transfer
+from numbanet.kernels.cuda import gemm, graph, launch, stream, transfer
 from numbanet.pace import Pace
 
 CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
@@ -195,6 +195,35 @@ def test_both_ways_to_run_give_the_same_bits(monkeypatch):
         found.append((model._theta.tobytes(), model.updates, model.predict(X).tobytes(), str(history)))
     assert found[0] == found[1]
     assert found[0][1] == 8
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_an_interrupt_leaves_the_last_finished_update(monkeypatch, parallel):
+    """Ctrl-C after the third slice of two steps, or between two graphs: weights and counters fit each other."""
+    X, y = samples(40)
+    steps, done = 6 if not parallel else 5, []
+
+    def after(method, count):
+        def called(self, *arguments):
+            result = method(self, *arguments)
+            done.append(1)
+            if len(done) == count:
+                raise KeyboardInterrupt
+            return result
+
+        return called
+
+    cpu, gpu = twins(network, "tanh", "softmax", "cross_entropy", "adam")
+    monkeypatch.setattr(Pace, "next", lambda self, left: (parallel, min(left, 2)))
+    with monkeypatch.context() as patch:
+        if parallel:
+            patch.setattr(graph.Graph, "launch", after(graph.Graph.launch, 5))
+        else:
+            patch.setattr(cuda.Engine, "_launch", after(cuda.Engine._launch, 3))
+        assert gpu.fit(X, y, batch_size=4, epochs=1, verbose=0, shuffle=False).history == {}
+    assert gpu.updates == steps
+    cpu.fit(X[: 4 * steps], y[: 4 * steps], batch_size=4, verbose=0, shuffle=False)
+    assert close(gpu._theta, cpu._theta, "float32")
 
 
 def test_there_and_back():

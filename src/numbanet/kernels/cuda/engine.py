@@ -196,14 +196,17 @@ class Engine:
             if self._walk[1] is not compiled:
                 self._walk = launch.configured(compiled, self._blocks, self._stream), compiled
             walk = self._walk[0]
-            if parallel:
-                self._step_by_step(walk, last - first)
-            else:
-                self._launch(walk, first, last, 0, len(self._shares))
-            self._stream.synchronize()
-            found = self._buffer.copy_to_host()[self._begin[STEPS] :][: steps.size]
-        steps[:, NOT_FINITE] |= found.reshape(steps.shape)[:, NOT_FINITE]
-        self._steps[0, UPDATE] += last - first
+            try:
+                if parallel:
+                    self._step_by_step(walk, last - first)
+                else:
+                    self._launch(walk, first, last, 0, len(self._shares))
+                self._stream.synchronize()
+            finally:  # Ctrl-C comes when waiting is over, or between two steps: what was launched is done and counts
+                self._stream.synchronize()
+                found = self._buffer.copy_to_host()[self._begin[STEPS] :][: steps.size].reshape(steps.shape)
+                steps[:, NOT_FINITE] |= found[:, NOT_FINITE]
+                self._steps[0, UPDATE] += found[0, BATCH] - (first - 1)
 
     def _launch(self, walk, first, last, begin, end):
         walk(start_of(self._buffer), self._tables.size, first, last, begin, end)

@@ -14,6 +14,7 @@ typedef unsigned long long Pointer;
 
 enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 enum { MAX_THREADS = 1, SHARED = 8, WARP = 10, MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, COOPERATIVE = 95 };
+enum { TOGETHER = 2 }; /* the launch attribute of cooperative kernels */
 
 static void say(const char *what, const unsigned *blocks, const unsigned *threads, void **arguments) {
     FILE *log = fopen(getenv("NUMBANET_LOG"), "a");
@@ -34,7 +35,8 @@ static size_t left(void) {
 static Result nothing(void) { return SUCCESS; }
 
 /* the device and its context */
-static void *context, *current;
+static void *context;
+static __thread void *current;
 Result cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
 Result cuDeviceGetCount(int *count) { *count = 1; return SUCCESS; }
 Result cuDeviceGet(int *device, int number) { *device = 0; return SUCCESS; }
@@ -85,6 +87,8 @@ Result cuMemsetD8(Pointer to, unsigned char value, size_t bytes) { memset((void 
 
 /* streams, events, code */
 Result cuStreamCreate(void **found, unsigned flags) { *found = something(); return SUCCESS; }
+Result cuStreamGetCtx(void *stream, void **found) { *found = context; return SUCCESS; }
+Result cuStreamGetDevice(void *stream, int *device) { *device = 0; return SUCCESS; }
 Result cuEventCreate(void **found, unsigned flags) { *found = something(); return SUCCESS; }
 Result cuLibraryLoadData(void **found, const void *code, void *a, void *b, unsigned c, void *d, void *e, unsigned f) {
     *found = something();
@@ -107,14 +111,27 @@ Result cuKernelGetParamInfo(void *kernel, size_t k, size_t *offset, size_t *byte
     return SUCCESS;
 }
 
+Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, void *function, int threads, size_t shared) {
+    *count = 1;
+    return SUCCESS;
+}
+Result cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, void *function, int threads, size_t shared,
+                                                            unsigned flags) {
+    *count = 1;
+    return SUCCESS;
+}
+
 /* launches and graphs */
 Result cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned a, unsigned b, unsigned c,
                       unsigned shared, void *stream, void **arguments, void **extra) {
     say("launch", &x, &a, arguments);
     return SUCCESS;
 }
-typedef struct { unsigned x, y, z, a, b, c, shared; void *stream, *attributes; unsigned count; } Configuration;
+typedef struct { int id; int value[17]; } Attribute; /* the value begins at the second int of `value` */
+typedef struct { unsigned x, y, z, a, b, c, shared; void *stream; Attribute *attributes; unsigned count; } Configuration;
 Result cuLaunchKernelEx(const Configuration *how, void *function, void **arguments, void **extra) {
+    for (unsigned k = 0; k < how->count; k++)
+        if (how->attributes[k].id == TOGETHER && how->attributes[k].value[1]) say("together", NULL, NULL, NULL);
     return cuLaunchKernel(function, how->x, how->y, how->z, how->a, how->b, how->c, how->shared, how->stream,
                           arguments, extra);
 }

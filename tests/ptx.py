@@ -1,6 +1,6 @@
 """Compiles every kernel for the GPU to PTX for sm_90, without a GPU; run as a script, apart from the simulator.
 
-Prints one JSON object: for each dtype and op the PTX's target and, where ptxas is found, what it needs: registers,
+Prints one JSON object: for each dtype and op (of a family, all members) the PTX's target and, where ptxas is found, what it needs: registers,
 bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program would have them.
 """
 
@@ -67,10 +67,8 @@ def main():
 
     everything = {}
     for dtype in ("float32", "float64"):
-        numbers = {}
-        for op in OPS:
-            for source in DTYPES if op in cuda.FAMILIES else [None]:
-                numbers[f"{op} {source}" if source else op] = (cuda.address(op, dtype, source),)
+        sources = {op: DTYPES if op in cuda.FAMILIES else [None] for op in OPS}
+        numbers = {op: tuple(cuda.address(op, dtype, source) for source in sources[op]) for op in OPS}
         numbers["all"] = tuple(sorted({cuda.address(op, dtype, dtype) for op in OPS}))
         for name, those in numbers.items():
             ptx = compile_ptx(engine.walker(dtype, those), engine.SIGNATURE)

@@ -40,7 +40,7 @@ from numbanet.kernels.cuda import launch
 from numbanet.kernels.cuda.block import meet, this_block, thread
 from numbanet.kernels.cuda.graph import Graph
 from numbanet.kernels.cuda.memory import atomic_add, fence, real_at, shift, table_at
-from numbanet.kernels.cuda.target import cuda, entry, numbered, piece
+from numbanet.kernels.cuda.target import cuda, entry, launch_together, numbered, piece
 from numbanet.kernels.cuda.transfer import out_of_memory_is_told, start_of
 
 # The header: where in the buffer each table begins, how many columns it has; where theta and the workspace lie.
@@ -197,6 +197,7 @@ class Engine:
                 self._walk = launch.configured(compiled, self._blocks, self._stream), compiled
             walk = self._walk[0]
             try:
+                launch_together(compiled, not parallel and self._blocks > 1)  # for then they meet
                 if parallel:
                     self._step_by_step(walk, last - first)
                 else:

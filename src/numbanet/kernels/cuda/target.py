@@ -81,6 +81,13 @@ def entry(function, signature, name):
     return dispatcher
 
 
+def launch_together(entry, together):
+    """Let the GPU start a loop only when all of its blocks have a place there, or refuse; or each block by itself."""
+    if not SIMULATED:
+        for compiled in entry.overloads.values():
+            compiled.cooperative = together
+
+
 def _without_warnings(function):
     """For an emulated thread: arithmetic on a GPU does not warn either."""
 
@@ -110,6 +117,7 @@ __all__ = [
     "intrinsic",
     "jit",
     "kernel",
+    "launch_together",
     "numbered",
     "overload",
     "piece",

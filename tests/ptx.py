@@ -1,8 +1,8 @@
 """Compiles every kernel for the GPU to PTX for sm_90, without a GPU; run as a script, apart from the simulator.
 
-Prints one JSON object: for each dtype and op (of a family, all members) the PTX's target and, where ptxas is found, what
-it needs: registers, bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program would
-have them.
+Prints one JSON object: for each dtype and op (of a family, all members) the PTX's target and, where ptxas is found,
+what it needs: registers, bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program
+would have them.
 """
 
 import functools

@@ -1,61 +1,18 @@
 """Networks on an NVIDIA GPU, or without one in Numba's simulator: they compute what the CPU computes."""
 
-import os
-import subprocess
-import sys
 import types
 
 import hardware
 import numpy as np
 import pytest
+from networks import OPTIMIZERS, close, network, samples, twins, wide_network, with_a_skip
 
 import numbanet as nn
 from numbanet import kernels
 from numbanet.gradients import gradients
 from numbanet.kernels import cuda
-from numbanet.kernels.cuda import gemm, graph, launch, stream, transfer
+from numbanet.kernels.cuda import gemm, graph, launch, stream
 from numbanet.pace import Pace
-
-CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
-OPTIMIZERS = {
-    "sgd": lambda: nn.SGD(0.1),
-    "momentum": lambda: nn.SGD(0.05, 0.9),
-    "nesterov": lambda: nn.SGD(0.05, 0.9, nesterov=True),
-    "adam": lambda: nn.Adam(0.01),
-}
-
-
-def close(found, wanted, dtype):
-    """Are two arrays the same but for rounding?"""
-    return np.abs(found - wanted).max() <= CLOSE[dtype] * max(1.0, np.abs(wanted).max())
-
-
-def samples(count=11, features=5, classes=3):
-    rng = np.random.default_rng(count)
-    return rng.standard_normal((count, features)), rng.integers(0, classes, count)
-
-
-def network(hidden, output, loss, optimizer="sgd", dtype="float32", metrics=()):
-    layers = [nn.Input(5), nn.Dense(18, hidden), nn.Dense(3, output, bias_initializer=nn.Constant(0.1))]
-    model = nn.Sequential(layers, seed=3, dtype=dtype)
-    model.compile(OPTIMIZERS[optimizer](), loss, metrics)
-    return model
-
-
-def with_a_skip(dtype="float32"):
-    """Two inputs, a shared layer, a sum and a concatenation."""
-    a, b = nn.Input(4, name="a"), nn.Input(6, name="b")
-    shared = nn.Dense(7, "tanh")
-    left, right = shared(a), shared(nn.Dense(4, "relu", use_bias=False)(b))
-    joined = nn.Concatenate()([nn.Add()([left, right]), right, nn.Activation("softmax")(b)])
-    model = nn.Model([a, b], nn.Dense(2, "sigmoid")(joined), seed=1, dtype=dtype)
-    model.compile(nn.Adam(0.02), "binary_cross_entropy", ["accuracy", "mse", "mae"])
-    return model
-
-
-def twins(make, *arguments):
-    """The same model twice, the second on the GPU."""
-    return make(*arguments), make(*arguments).to("cuda")
 
 
 def check(models, X, y, dtype, steps=10):
@@ -119,13 +76,7 @@ def test_products_by_columns(batch_size, count):
     """Kernels large enough for a phase of their own, cut into groups of rows or into squares; a short last batch."""
     X, y = samples(count, features=70)
 
-    def make():
-        hidden = [nn.Dense(67, "relu"), nn.Dense(66, "tanh", use_bias=False)]
-        model = nn.Sequential([nn.Input(70), *hidden, nn.Dense(3, "softmax")], seed=0)
-        model.compile(nn.SGD(0.1), "cross_entropy")
-        return model
-
-    models = twins(make)
+    models = twins(wide_network)
     chains = [chain for phase in models[1].plan("train", batch_size).phases for chain in phase.chains]
     groups = {chain.ops[0].sizes["columns"] for chain in chains if chain.axis == "columns"}
     assert hardware.GPU or groups == {8 if batch_size == 16 else gemm.SIDE}
@@ -133,6 +84,33 @@ def test_products_by_columns(batch_size, count):
     assert np.allclose(losses[0], losses[1], rtol=1e-5)
     assert close(models[1]._theta, models[0]._theta, "float32")
     assert close(models[1].predict(X), models[0].predict(X), "float32")
+
+
+@pytest.mark.skipif(hardware.GPU, reason="the simulator can be made to have several blocks")
+@pytest.mark.parametrize("blocks", [2, 3])
+@pytest.mark.parametrize("case", ["skips", "groups", "squares"])
+def test_blocks_share_the_work(monkeypatch, case, blocks):
+    """Several blocks, each with a part of every phase; the simulator runs the blocks of a launch one after another."""
+    for module in (launch, cuda):
+        monkeypatch.setattr(module, "multiprocessors", lambda: blocks)
+    monkeypatch.setattr(launch, "SMALL", 0)
+    monkeypatch.setattr(Pace, "next", lambda self, left: (True, left))
+    rng = np.random.default_rng(0)
+    if case == "skips":
+        models, features = twins(with_a_skip, "float64"), {"a": 4, "b": 6}
+        X, y = {name: rng.standard_normal((19, width)) for name, width in features.items()}, rng.integers(0, 2, (19, 2))
+    else:
+        models = twins(wide_network, "float64")
+        X, y = samples(43, features=70)
+    ran = []
+    share = cuda.Engine._launch
+    monkeypatch.setattr(cuda.Engine, "_launch", lambda self, *a: (ran.append(self._blocks), share(self, *a)))
+    batch_size = {"skips": 16, "groups": 12, "squares": 40}[case]
+    losses = [model.fit(X, y, batch_size=batch_size, epochs=1, verbose=0).history["loss"] for model in models]
+    assert set(ran) == {blocks}
+    assert np.allclose(losses[0], losses[1], rtol=1e-12)
+    assert close(models[1]._theta, models[0]._theta, "float64")
+    assert close(models[1].predict(X), models[0].predict(X), "float64")
 
 
 def test_digits():
@@ -284,104 +262,27 @@ def test_strange_samples_are_refused(strange):
     assert np.array_equal(model._theta, before)
 
 
-# -- bad news
-
-
-class OutOfMemory(Exception):
-    """What the driver raises."""
-
-
-def no_room(*arguments, **settings):
-    raise OutOfMemory("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
-
-
-def test_no_room_on_the_gpu(monkeypatch):
-    """A sentence with figures; the model stays where it is, and works."""
-    X, y = samples()
-    model = network("tanh", "softmax", "cross_entropy")
-    wanted = model.predict(X)
-    with monkeypatch.context() as patch:
-        patch.setattr(transfer.cuda, "device_array", no_room)
-        with pytest.raises(MemoryError, match=r"MiB left, .* MiB are needed: take a smaller batch_size"):
-            model.to("cuda")
-    assert model.device == "cpu"
-    assert np.array_equal(model.predict(X), wanted)
-    model.to("cuda")
-    with monkeypatch.context() as patch:
-        patch.setattr(transfer.cuda, "to_device", no_room)
-        with pytest.raises(MemoryError, match="MiB are needed"):
-            model.fit(X, y, verbose=0)
-    assert close(model.predict(X), wanted, "float32")
-    assert np.array_equal(model.to("cpu").predict(X), wanted)
-
-
-def test_other_errors_of_the_driver_are_not_hidden(monkeypatch):
-    def broken(*arguments):
-        raise OutOfMemory("CUDA_ERROR_LAUNCH_FAILED")
-
-    monkeypatch.setattr(transfer.cuda, "device_array", broken)
-    with pytest.raises(OutOfMemory, match="LAUNCH_FAILED"):
-        network("tanh", "softmax", "cross_entropy").to("cuda")
-
-
-def test_an_op_without_a_kernel_for_the_gpu(monkeypatch):
-    monkeypatch.delitem(cuda.KERNELS, "tanh_forward")
-    model = network("tanh", "softmax", "cross_entropy")
-    with pytest.raises(ValueError, match=r"the GPU has no kernel for 'tanh_forward' yet; model.to\('cpu'\)"):
-        model.to("cuda")
-    assert model.device == "cpu"
-    model.train_on_batch(*samples())
-
-
-def test_unknown_device():
-    with pytest.raises(ValueError, match="unknown device 'tpu'; known: cpu, cuda"):
-        network("tanh", "softmax", "cross_entropy").to("tpu")
-
-
-ALONE = """
-import sys
-if sys.argv[1] == "package":
-    sys.modules["numba.cuda"] = None
-import numpy as np
-import numbanet as nn
-model = nn.Sequential([nn.Input(3), nn.Dense(2, "softmax")], seed=0)
-model.compile("sgd", "cross_entropy")
-X, y = np.eye(3), [0, 1, 0]
-model.fit(X, y, verbose=0)
-assert not any(name == "numba.cuda" or name.startswith(("numba.cuda.", "numbanet.kernels.cuda", "cuda."))
-               for name in sys.modules if sys.modules[name] is not None), "loaded"
-try:
-    model.to("cuda")
-except RuntimeError as problem:
-    print(problem)
-print(model.device, len(model.predict(X)))
-"""
-
-
-def alone(*arguments):
-    """The output of a process of its own, without the simulator and with no GPU to be seen."""
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
-    environment["CUDA_VISIBLE_DEVICES"] = ""
-    command = [sys.executable, "-W", "error", "-c", ALONE, *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.splitlines()
-
-
-def test_no_gpu_is_told_and_the_cpu_never_asks_for_one():
-    """Importing numbanet and training on the CPU load neither numba.cuda nor a driver; `to` says what is missing."""
-    message, after = alone("driver")
-    assert message.startswith("device 'cuda' cannot be used: ")
-    assert message.endswith("The model computes on the CPU as before.")
-    assert after == "cpu 3"
-
-
-def test_no_package_is_told():
-    message, after = alone("package")
-    assert message.startswith("device 'cuda' needs the package numba-cuda: pip install 'numbanet[cuda]'")
-    assert after == "cpu 3"
-
-
 def test_every_op_is_known_on_every_device():
     for device in kernels.DEVICES:
         assert set(kernels.load(device).KERNELS) == set(kernels.OPS)
+
+
+def test_an_interrupt_while_counting(monkeypatch):
+    """A second Ctrl-C, while the first one's steps are counted."""
+    X, y = samples(12)
+    settle, calls = cuda.Engine._settle, []
+
+    def impatient(self):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        settle(self)
+
+    cpu, gpu = twins(network, "tanh", "softmax", "cross_entropy", "adam")
+    monkeypatch.setattr(Pace, "next", lambda self, left: (False, min(left, 2)))
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda.Engine, "_settle", impatient)
+        assert gpu.fit(X, y, batch_size=4, verbose=0, shuffle=False).history == {}
+    assert (gpu.updates, len(calls)) == (2, 2)
+    cpu.fit(X[:8], y[:8], batch_size=4, verbose=0, shuffle=False)
+    assert close(gpu._theta, cpu._theta, "float32")

@@ -14,6 +14,8 @@ import numpy as np
 from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
 
+SMALL = 2**20  # bytes
+
 _programs = weakref.WeakSet()
 
 
@@ -62,6 +64,7 @@ class Program:
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
         _programs.add(self)
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
+        self._placed = {}  # small arrays that `bind` has placed, for the next of the same shape
         self.pace = Pace(plan.cost, plan.independent and device.BATCHES_AT_ONCE)
         self.scores = None
 
@@ -79,7 +82,10 @@ class Program:
         """Put an outside array of two dimensions and a dtype of DTYPES into the table, if the plan has use for it."""
         if name not in self._places:
             return
-        array = self.device.place(array, self._bound.get(name))
+        if isinstance(array, np.ndarray):
+            given, array = array, self.device.place(array, self._placed.get(name))
+            if array is not given and array.nbytes <= SMALL:
+                self._placed[name] = array
         strides = [stride // array.dtype.itemsize for stride in array.strides]
         for row, column in self._places[name]:
             self._ops[row, column : column + OPERAND] = self.device.start_of(array), len(array), *strides
@@ -87,6 +93,10 @@ class Program:
             if op.name in self.device.FAMILIES and op.operands["data"].name == name:
                 self._ops[row, 0] = self.device.address(op.name, self.dtype, array.dtype.name)
         self._bound[name] = array
+
+    def release(self):
+        """Let go of outside arrays: they may be large, and are the user's."""
+        self._bound.clear()
 
     def start(self, samples, batch_size):
         """Set the epoch's number of samples and batch size (at most the plan's)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -72,9 +73,15 @@ def run_epoch(program, data, order, batch_size, report=None):
         places = order if feed is None else feed.places(len(order))
         program.bind("order", np.ascontiguousarray(places, np.int64)[:, None])
         program.start(len(order), batch_size)
-        whole = (0, math.ceil(len(order) / batch_size))
-        for first, last in [whole] if feed is None else feed.batches(order):
-            _run_slices(program, first, last, report)
+        try:
+            if feed is None:
+                _run_slices(program, 0, math.ceil(len(order) / batch_size), report)
+            else:
+                with contextlib.closing(feed.batches(order)) as chunks:
+                    for first, last in chunks:
+                        _run_slices(program, first, last, report)
+        finally:
+            program.release()
         return None if program.met_strange_samples else program.totals() / len(order)
 
 

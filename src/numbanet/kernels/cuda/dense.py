@@ -77,9 +77,10 @@ def dense_backward_bias(op, theta, work, step, first, last):
     start, part, parts = split(pieces)
     for mine in range(start, pieces, THREADS):
         o, total = first * PANEL + mine, cast(dy, ZERO)
-        if part < parts:
-            for r in range(part, rows, parts):
-                total += dy[r * stride + o]
+        r = part if part < parts else rows
+        while r < rows:  # a range with such a step would divide
+            total += dy[r * stride + o]
+            r += parts
         if parts > 1:
             slots[thread()] = total
             meet()

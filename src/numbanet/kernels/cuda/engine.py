@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
 
 import numpy as np
 
@@ -40,8 +39,8 @@ from numbanet.kernels.cuda import launch
 from numbanet.kernels.cuda.block import meet, this_block, thread
 from numbanet.kernels.cuda.graph import Graph
 from numbanet.kernels.cuda.memory import atomic_add, fence, real_at, shift, table_at
-from numbanet.kernels.cuda.target import cuda, entry, launch_together, numbered, piece
-from numbanet.kernels.cuda.transfer import out_of_memory_is_told, start_of
+from numbanet.kernels.cuda.target import entry, launch_together, numbered, piece
+from numbanet.kernels.cuda.transfer import busy, empty, fetch, send, start_of, stream
 
 # The header: where in the buffer each table begins, how many columns it has; where theta and the workspace lie.
 SIZE, OPS, OP_FIELDS, TASKS, SHARES, PHASES, SHARE_FIELDS, STEPS, STEP_FIELDS, BOARD = range(10)
@@ -50,8 +49,6 @@ HEADER = 16
 
 NEXT, SAME = -1, -2  # in place of a batch's number: the one after the last, and the one under way
 
-_running = threading.Lock()  # two loops on the GPU at once, each with half of its blocks there, would wait for ever
-
 
 @piece
 def _begin(step, batch):
@@ -59,6 +56,7 @@ def _begin(step, batch):
     step[START] = batch * step[BATCH_SIZE]
     step[ROWS] = min(step[BATCH_SIZE], step[SAMPLES] - step[START])
     step[SCORE] = step[START] * step[EACH]
+    step[UPDATE] += 1
 
 
 @piece
@@ -153,7 +151,8 @@ class Engine:
     """Runs the steps of a program. Arrays are those of the program, and may change between two runs.
 
     ops: the op table. tasks(workers): the tables of tasks and shares. theta, work: memory of `transfer.zeros`. steps:
-    one step record a block. cost: multiply-adds of a step.
+    one step record a block. cost: multiply-adds of a step. apart, independent: for the CPU; here all blocks compute one
+    batch.
     """
 
     def __init__(self, ops, tasks, theta, work, steps, cost, apart, independent):
@@ -161,10 +160,9 @@ class Engine:
         self._tasks, self._shares = tasks(min(launch.blocks(cost), len(steps)))
         self._blocks = 1 + int(np.flatnonzero((np.diff(self._shares[:, 1:]) > 0).any(axis=0)).max(initial=0))
         self._tables, self._begin = self._packed()
-        with out_of_memory_is_told(self._tables.nbytes):
-            self._buffer = cuda.to_device(self._tables)
-        self._stream = cuda.stream()
-        self._walk = self._graph = None, None  # ready to be launched; a graph of launches; and the loop of each
+        self._buffer = empty(self._tables.shape, np.int64)
+        self._compiled = self._walk = self._graph = None  # the loop, ready to be launched, in a graph
+        self._begun = None  # the first batch of a run that has not been counted
 
     def _packed(self):
         """All tables in one, and where each begins."""
@@ -185,46 +183,65 @@ class Engine:
 
     def run(self, first, last, parallel):
         """Steps from batch `first` to batch `last`; parallel: every phase a launch of its own."""
-        steps = self._steps[: self._blocks]
-        with _running, launch.running():
-            self._tables[THETA], self._tables[WORK] = start_of(self._theta.lend()), start_of(self._work.lend())
-            self._part(OPS, self._ops.size)[:] = self._ops.ravel()
-            self._part(STEPS, steps.size)[:] = steps.ravel()
-            self._part(STEPS, steps.size)[BATCH :: steps.shape[1]] = first - 1
-            self._buffer.copy_to_device(self._tables)
-            compiled = loop(self._work.array.dtype.name, tuple(sorted(set(self._ops[:, 0].tolist()))))
-            if self._walk[1] is not compiled:
-                self._walk = launch.configured(compiled, self._blocks, self._stream), compiled
-            walk = self._walk[0]
+        with busy, launch.running():
+            compiled = self._upload(first)
+            launch_together(compiled, not parallel and self._blocks > 1)  # for then they meet
+            self._begun, interrupt = first, None
             try:
-                launch_together(compiled, not parallel and self._blocks > 1)  # for then they meet
                 if parallel:
-                    self._step_by_step(walk, last - first)
+                    self._step_by_step(last - first)
                 else:
-                    self._launch(walk, first, last, 0, len(self._shares))
-                self._stream.synchronize()
+                    self._launch(first, last, 0, len(self._shares))
+                stream().synchronize()
             finally:  # Ctrl-C comes when waiting is over, or between two steps: what was launched is done and counts
-                self._stream.synchronize()
-                found = self._buffer.copy_to_host()[self._begin[STEPS] :][: steps.size].reshape(steps.shape)
-                steps[:, NOT_FINITE] |= found[:, NOT_FINITE]
-                self._steps[0, UPDATE] += found[0, BATCH] - (first - 1)
+                while self._begun is not None:
+                    try:
+                        self._settle()
+                    except KeyboardInterrupt as another:  # once more while counting
+                        interrupt = another
+            if interrupt:
+                raise interrupt
 
-    def _launch(self, walk, first, last, begin, end):
-        walk(start_of(self._buffer), self._tables.size, first, last, begin, end)
+    def _upload(self, first):
+        """Bring the tables to the GPU, for steps from batch `first` on; returns the compiled loop."""
+        steps = self._steps[: self._blocks]
+        self._tables[THETA], self._tables[WORK] = start_of(self._theta.lend()), start_of(self._work.lend())
+        self._part(OPS, self._ops.size)[:] = self._ops.ravel()
+        records = self._part(STEPS, steps.size).reshape(steps.shape)
+        records[:] = steps
+        records[:, BATCH], records[:, UPDATE] = first - 1, self._steps[0, UPDATE] - 1  # beginning a step adds one
+        send(self._tables, self._buffer)
+        compiled = loop(self._work.array.dtype.name, tuple(sorted(set(self._ops[:, 0].tolist()))))
+        if self._compiled is not compiled:
+            self._compiled, self._graph = compiled, None
+            self._walk = launch.configured(compiled, self._blocks, stream())
+        return compiled
 
-    def _step_by_step(self, walk, count):
+    def _settle(self):
+        """Wait, and read from the step records what the run has done."""
+        steps = self._steps[: self._blocks]
+        stream().synchronize()
+        found = fetch(self._buffer)[self._begin[STEPS] :][: steps.size].reshape(steps.shape)
+        steps[:, NOT_FINITE] |= found[:, NOT_FINITE]
+        count, self._begun = found[0, BATCH] - (self._begun - 1), None
+        self._steps[0, UPDATE] += count
+
+    def _launch(self, first, last, begin, end):
+        self._walk(start_of(self._buffer), self._tables.size, first, last, begin, end)
+
+    def _step_by_step(self, count):
         """`count` steps, each a graph of one launch a phase."""
         once = [phase for phase, share in enumerate(self._shares) if share[0] != 0]
         each = [phase for phase in range(len(self._shares)) if phase not in once]
-        self._launch(walk, 0, 0, 0, 0)  # loads the code, which a capture must not do
         for phase in once:
-            self._launch(walk, SAME, SAME + 1, phase, phase + 1)
-        if self._graph[1] is not walk:
+            self._launch(SAME, SAME + 1, phase, phase + 1)
+        if self._graph is None:
+            self._launch(0, 0, 0, 0)  # loads the code, which a capture must not do
             batches = [NEXT] + [SAME] * (len(each) - 1)
             launches = [
-                functools.partial(self._launch, walk, batch, batch + 1, phase, phase + 1)
+                functools.partial(self._launch, batch, batch + 1, phase, phase + 1)
                 for batch, phase in zip(batches, each, strict=True)
             ]
-            self._graph = Graph(self._stream, launches), walk
+            self._graph = Graph(stream(), launches)
         for _ in range(count):
-            self._graph[0].launch()
+            self._graph.launch()

@@ -1,7 +1,7 @@
 """Launch geometry: the only place with sizes of blocks and grids.
 
 A thread block is what a worker is on the CPU: it takes rows of the batch, panels of columns or tiles of parameters,
-all its threads together. Blocks stay on the GPU for a whole epoch, one on each multiprocessor.
+all its threads together. Blocks stay on the GPU for many steps, one on each multiprocessor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import warnings
 
 from numbanet.kernels import Geometry
-from numbanet.kernels.cuda.target import SIMULATED, cuda
+from numbanet.kernels.cuda.target import SIMULATED, cuda, free_memory
 
 # Threads of a block. 256 may use all 255 registers a thread can have, and hide each other's waits for memory; an
 # emulated thread costs 0.2 ms to start.
@@ -34,7 +34,7 @@ def describe():
     """What this device is, in a few words."""
     if SIMULATED:
         return "Numba's simulator (NUMBA_ENABLE_CUDASIM=1), some thousand times slower than a GPU"
-    device, (free, total) = cuda.get_current_device(), cuda.current_context().get_memory_info()
+    device, (free, total) = cuda.get_current_device(), free_memory()
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
     capability = ".".join(map(str, device.compute_capability))
     return (

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from numbanet.kernels.cuda import launch
-from numbanet.kernels.cuda.target import cuda
+from numbanet.kernels.cuda.target import cuda, free_memory, new_stream
 from numbanet.kernels.cuda.transfer import empty, out_of_memory_is_told
 
 
 def fits(arrays):
     """Is there room for these arrays on the GPU, with some left for everything else?"""
     wanted = sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
-    return wanted <= launch.SHARE * cuda.current_context().get_memory_info()[0]
+    return wanted <= launch.SHARE * free_memory()[0]
 
 
 def feed(arrays, batch_size):
@@ -35,13 +35,15 @@ class Feed:
     def __init__(self, arrays, batch_size):
         row = sum(array[:1].nbytes for array in arrays.values())
         self._arrays, self._batch_size = arrays, batch_size
-        self._batches = max(1, launch.CHUNK // (row * batch_size))  # of a chunk
+        samples = len(next(iter(arrays.values())))
+        most = int(min(launch.CHUNK, free_memory()[0] // 8)) // (row * batch_size)
+        self._batches = max(1, min(most, -(-samples // batch_size)))  # of a chunk
         self._rows = self._batches * batch_size
         shapes = {name: (2 * self._rows, *array.shape[1:]) for name, array in arrays.items()}
         self.buffers = {name: empty(shapes[name], array.dtype) for name, array in arrays.items()}
         with out_of_memory_is_told(2 * self._rows * row):
             self._pinned = {name: cuda.pinned_array(shapes[name], array.dtype) for name, array in arrays.items()}
-        self._stream = cuda.stream()
+        self._stream = new_stream()
 
     def places(self, samples):
         """For each sample of the epoch in turn, the row of the buffers where it will be."""

@@ -12,23 +12,23 @@ from numba import config, types
 
 from numbanet.kernels import DeviceError, jit
 
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
 try:
     from numba import cuda
+
+    if not SIMULATED:
+        from cuda.bindings import driver  # Numba's own numba.cuda, which numba-cuda replaces, does without
 except ImportError as problem:
     raise DeviceError(
         "device 'cuda' needs the package numba-cuda: pip install 'numbanet[cuda]' "
         f"(or numbanet[cuda12] for a driver of CUDA 12); {problem}"
     ) from None
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
-
 if not SIMULATED:
-    try:
-        from numba.cuda.extending import intrinsic, overload
-    except ImportError:  # the numba.cuda that came with Numba itself
-        from numba.extending import intrinsic, overload
+    from numba.cuda.extending import intrinsic, overload
 else:
-    intrinsic = overload = None
+    intrinsic = overload = driver = None
 
 _kernels = []  # by number
 
@@ -52,7 +52,8 @@ def require():
     if SIMULATED:
         return
     if not cuda.is_available():
-        reason = " ".join(str(cuda.cuda_error() or "no GPU was found").split())
+        missing = "no GPU was found, or libNVVM, NVIDIA's compiler, is missing (pip install 'numbanet[cuda]')."
+        reason = " ".join(str(cuda.cuda_error() or missing).split())
         raise DeviceError(f"device 'cuda' cannot be used: {reason} The model computes on the CPU as before.")
 
 
@@ -88,6 +89,30 @@ def launch_together(entry, together):
             compiled.cooperative = together
 
 
+def done(result):
+    """The value of a driver's call, which returns its error first."""
+    error, *values = result
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"the CUDA driver says {error.name}")
+    return values[0] if values else None
+
+
+def new_stream():
+    """A stream that has nothing to do with the default stream, on which other libraries may work."""
+    if SIMULATED:
+        return cuda.stream()
+    cuda.current_context()  # makes it this thread's, too
+    return cuda.external_stream(int(done(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))))
+
+
+def free_memory():
+    """Bytes that are free on the GPU, and all of its bytes."""
+    context = cuda.current_context()
+    if not SIMULATED:
+        context.deallocations.clear()  # what Numba has not given back yet
+    return context.get_memory_info()
+
+
 def _without_warnings(function):
     """For an emulated thread: arithmetic on a GPU does not warn either."""
 
@@ -113,11 +138,14 @@ __all__ = [
     "SIMULATED",
     "Kernel",
     "cuda",
+    "done",
+    "driver",
     "entry",
+    "free_memory",
     "intrinsic",
-    "jit",
     "kernel",
     "launch_together",
+    "new_stream",
     "numbered",
     "overload",
     "piece",

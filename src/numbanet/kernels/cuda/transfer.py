@@ -1,14 +1,26 @@
-"""What lies on the GPU, and how it comes there and back."""
+"""What lies on the GPU, and how it comes there and back.
+
+All of it travels on one stream, on which loops are launched too, and whoever uses it holds a lock: what other threads
+and libraries do on the GPU comes neither in between nor into a capture.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 
 import numpy as np
 
-from numbanet.kernels.cuda.target import SIMULATED, cuda
+from numbanet.kernels.cuda.target import SIMULATED, cuda, free_memory, new_stream
 
-ALIGNMENT = 256  # bytes; what cudaMalloc aligns to
+busy = threading.RLock()  # also: two loops at once, each with half of its blocks on the GPU, would wait for ever
+
+
+@functools.cache
+def stream():
+    """The stream of all copies and launches."""
+    return new_stream()
 
 
 class Memory:
@@ -18,21 +30,22 @@ class Memory:
     """
 
     def __init__(self, count, dtype):
-        self.array = _told(lambda: cuda.device_array(count, dtype), count * np.dtype(dtype).itemsize)
+        self.array = empty(count, dtype)
         self._host = np.zeros(count, dtype)
         self._host_is_newer, self._device_is_newer = True, False
 
     def host(self):
         """The host's copy, to read and to write."""
-        if self._device_is_newer:
-            self.array.copy_to_host(self._host)
-        self._host_is_newer, self._device_is_newer = True, False
+        with busy:
+            if self._device_is_newer:
+                self._host[:] = fetch(self.array)
+            self._host_is_newer, self._device_is_newer = True, False
         return self._host
 
     def lend(self):
-        """The array on the GPU, to a run that will write to it."""
+        """The array on the GPU, to a run that will write to it, and that holds the lock until it is over."""
         if self._host_is_newer:
-            self.array.copy_to_device(self._host)
+            send(self._host, self.array)
         self._host_is_newer, self._device_is_newer = False, True
         return self.array
 
@@ -47,16 +60,26 @@ def out_of_memory_is_told(wanted):
     except Exception as problem:
         if "OUT_OF_MEMORY" not in str(problem) and "out of memory" not in str(problem).lower():
             raise
-        free, total = cuda.current_context().get_memory_info()
+        free, total = free_memory()
         raise MemoryError(
             f"the GPU has {free / 2**20:.0f} of {total / 2**20:.0f} MiB left, {wanted / 2**20:.0f} MiB are needed: "
             "take a smaller batch_size, or model.to('cpu')"
         ) from None
 
 
-def _told(make, wanted):
-    with out_of_memory_is_told(wanted):
-        return make()
+def send(array, into):
+    """Copy a NumPy array into one on the GPU."""
+    with busy:
+        into.copy_to_device(array, stream=stream())
+        stream().synchronize()
+
+
+def fetch(array):
+    """A NumPy array with what `place` or `empty` gave."""
+    with busy:
+        found = array.copy_to_host(stream=stream())
+        stream().synchronize()
+    return found
 
 
 def zeros(count, dtype):
@@ -69,6 +92,12 @@ def host(memory):
     return memory.host()
 
 
+def empty(shape, dtype):
+    """A new array that kernels can write to and `fetch` brings back."""
+    with busy, out_of_memory_is_told(int(np.prod(shape)) * np.dtype(dtype).itemsize):
+        return cuda.device_array(shape, dtype)
+
+
 def place(array, into=None):
     """An array of two dimensions where kernels can read it; one that is there already stays.
 
@@ -76,30 +105,18 @@ def place(array, into=None):
     """
     if not isinstance(array, np.ndarray):
         return array
-    array = np.ascontiguousarray(array)
-    if _suits(into, array.shape, array.dtype):
-        into.copy_to_device(array)
-        return into
-    return _told(lambda: cuda.to_device(array), array.nbytes)
-
-
-def empty(shape, dtype):
-    """A new array that kernels can write to and `fetch` brings back."""
-    return _told(lambda: cuda.device_array(shape, dtype), int(np.prod(shape)) * np.dtype(dtype).itemsize)
-
-
-def _suits(array, shape, dtype):
-    return array is not None and tuple(array.shape) == tuple(shape) and array.dtype == dtype
+    array = (
+        np.array(array, order="C") if 0 in array.strides else np.ascontiguousarray(array)
+    )  # Numba minds strides of 0
+    if into is None or tuple(into.shape) != array.shape or into.dtype != array.dtype:
+        into = empty(array.shape, array.dtype)
+    send(array, into)
+    return into
 
 
 def clear(array):
     """Set all of an array of `place` or `empty` to zero."""
-    array.copy_to_device(np.zeros(array.shape, array.dtype))
-
-
-def fetch(array):
-    """A NumPy array with what `place` or `empty` gave."""
-    return array.copy_to_host()
+    send(np.zeros(array.shape, array.dtype), array)
 
 
 def start_of(array):
@@ -107,4 +124,17 @@ def start_of(array):
     return array.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
 
 
-__all__ = ["Memory", "clear", "empty", "fetch", "host", "place", "start_of", "zeros"]
+__all__ = [
+    "Memory",
+    "busy",
+    "clear",
+    "empty",
+    "fetch",
+    "host",
+    "out_of_memory_is_told",
+    "place",
+    "send",
+    "start_of",
+    "stream",
+    "zeros",
+]

@@ -1,0 +1,54 @@
+"""Networks for both devices, and whether two results are the same."""
+
+import numpy as np
+
+import numbanet as nn
+
+CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
+OPTIMIZERS = {
+    "sgd": lambda: nn.SGD(0.1),
+    "momentum": lambda: nn.SGD(0.05, 0.9),
+    "nesterov": lambda: nn.SGD(0.05, 0.9, nesterov=True),
+    "adam": lambda: nn.Adam(0.01),
+}
+
+
+def close(found, wanted, dtype):
+    """Are two arrays the same but for rounding?"""
+    return np.abs(found - wanted).max() <= CLOSE[dtype] * max(1.0, np.abs(wanted).max())
+
+
+def samples(count=11, features=5, classes=3):
+    rng = np.random.default_rng(count)
+    return rng.standard_normal((count, features)), rng.integers(0, classes, count)
+
+
+def network(hidden, output, loss, optimizer="sgd", dtype="float32", metrics=()):
+    layers = [nn.Input(5), nn.Dense(18, hidden), nn.Dense(3, output, bias_initializer=nn.Constant(0.1))]
+    model = nn.Sequential(layers, seed=3, dtype=dtype)
+    model.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return model
+
+
+def with_a_skip(dtype="float32"):
+    """Two inputs, a shared layer, a sum and a concatenation."""
+    a, b = nn.Input(4, name="a"), nn.Input(6, name="b")
+    shared = nn.Dense(7, "tanh")
+    left, right = shared(a), shared(nn.Dense(4, "relu", use_bias=False)(b))
+    joined = nn.Concatenate()([nn.Add()([left, right]), right, nn.Activation("softmax")(b)])
+    model = nn.Model([a, b], nn.Dense(2, "sigmoid")(joined), seed=1, dtype=dtype)
+    model.compile(nn.Adam(0.02), "binary_cross_entropy", ["accuracy", "mse", "mae"])
+    return model
+
+
+def wide_network(dtype="float32"):
+    """70 features, kernels of some panels."""
+    hidden = [nn.Dense(67, "relu"), nn.Dense(66, "tanh", use_bias=False)]
+    model = nn.Sequential([nn.Input(70), *hidden, nn.Dense(3, "softmax")], seed=0, dtype=dtype)
+    model.compile(nn.SGD(0.1), "cross_entropy")
+    return model
+
+
+def twins(make, *arguments):
+    """The same model twice, the second on the GPU."""
+    return make(*arguments), make(*arguments).to("cuda")

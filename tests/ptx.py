@@ -73,7 +73,9 @@ def main():
         numbers["all"] = tuple(sorted({cuda.address(op, dtype, dtype) for op in OPS}))
         for name, those in numbers.items():
             ptx = compile_ptx(engine.walker(dtype, those), engine.SIGNATURE)
-            everything[f"{name} {dtype}"] = {"target": re.search(r"\.target (\w+)", ptx)[1], **needs(ptx)}
+            found = {"target": re.search(r"\.target (\w+)", ptx)[1]}
+            found["aligned"] = [int(bytes) for bytes in re.findall(r"\.shared \.align (\d+)", ptx)]
+            everything[f"{name} {dtype}"] = found | needs(ptx)
     everything["philox"] = {"target": re.search(r"\.target (\w+)", compile_ptx(draw, "void(int64, int64)"))[1]}
     print(json.dumps(everything))
 

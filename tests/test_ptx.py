@@ -30,6 +30,9 @@ def test_every_kernel_compiles_to_ptx(compiled):
     names = {f"{name} {dtype}" for name in {*OPS, "all"} for dtype in ("float32", "float64")}
     assert set(compiled) == names | {"philox"}
     assert {kernel["target"] for kernel in compiled.values()} == {"sm_90"}
+    shared = [bytes for kernel in compiled.values() for bytes in kernel.get("aligned", [])]
+    assert shared  # and read 16 bytes at once
+    assert min(shared) >= 16
 
 
 @pytest.mark.compiled

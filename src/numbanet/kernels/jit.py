@@ -127,8 +127,12 @@ _STAMP = _stamp() if JIT else ""
 
 
 def scalar(function):
-    """A formula on numbers or vectors that kernels, users' own compiled functions and Python may call."""
-    return njit(**FLAGS)(function) if JIT else function
+    """A formula on numbers or vectors that kernels, users' own compiled functions and Python may call.
+
+    Vectors bring their flags along; numbers are computed exactly, for on a GPU any flag means all of them, and division
+    by an approximation.
+    """
+    return njit(error_model=FLAGS["error_model"], nogil=True)(function) if JIT else function
 
 
 def piece(function):

@@ -46,22 +46,19 @@ else:
         cuda.syncthreads()
 
     @intrinsic
-    def _start(typingctx, array, like):
-        """The first element of an array as a pointer like another"""
-
+    def _start(typingctx, array):
         def codegen(context, builder, signature, arguments):
-            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            return builder.bitcast(data, context.get_value_type(signature.return_type))
+            return context.make_array(signature.args[0])(context, builder, arguments[0]).data
 
-        return like(array, like), codegen
+        return types.CPointer(array.dtype)(array), codegen
 
     def shared(like):
         """The block's shared memory, as elements of a pointer's dtype"""
 
     @overload(shared)
     def _shared(like):
-        sixteen = types.complex128  # bytes, to which it is aligned: tiles read so many at once
-        return lambda like: _start(cuda.shared.array(0, sixteen), like)
+        dtype = like.dtype
+        return lambda like: _start(cuda.shared.array(0, dtype, alignment=16))  # tiles read so many bytes at once
 
 
 @piece

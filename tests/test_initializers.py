@@ -12,10 +12,17 @@ from numbanet.kernels import PANEL
 SHAPE = (2000, 500)  # a million draws; fan_in 2000, fan_out 500
 STATISTICS = {  # mean, variance, largest magnitude
     "zeros": (0, 0, 0),
+    "ones": (1, 0, 1),
+    "constant": (0, 0, 0),
     "random_normal": (0, 0.05**2, None),
+    "random_uniform": (0, 0.1**2 / 12, 0.05),
     "glorot_uniform": (0, 2 / 2500, math.sqrt(6 / 2500)),
     "glorot_normal": (0, 2 / 2500, 2 * math.sqrt(2 / 2500) / initializers.TRUNCATED),
+    "he_uniform": (0, 2 / 2000, math.sqrt(6 / 2000)),
     "he_normal": (0, 2 / 2000, 2 * math.sqrt(2 / 2000) / initializers.TRUNCATED),
+    "lecun_uniform": (0, 1 / 2000, math.sqrt(3 / 2000)),
+    "lecun_normal": (0, 1 / 2000, 2 * math.sqrt(1 / 2000) / initializers.TRUNCATED),
+    "orthogonal": (0, 1 / 2000, None),  # 500 columns of length 1
 }
 
 
@@ -41,6 +48,8 @@ def test_named_initialisers(name):
     [
         (nn.Constant(1.5), (1.5, 0, 1.5)),
         (nn.RandomNormal(2.0, 0.5), (2, 0.25, None)),
+        (nn.RandomUniform(1.0, 4.0), (2.5, 9 / 12, 4.0)),
+        (nn.Orthogonal(3.0), (0, 9 / 2000, None)),
         (nn.VarianceScaling(3.0, "fan_out", "normal"), (0, 3 / 500, None)),
         (nn.VarianceScaling(0.5, "fan_avg", "uniform"), (0, 1 / 2500, math.sqrt(3 / 2500))),  # 1 / (inputs + outputs)
         (nn.VarianceScaling(), (0, 1 / 2000, 2 * math.sqrt(1 / 2000) / initializers.TRUNCATED)),
@@ -48,6 +57,44 @@ def test_named_initialisers(name):
 )
 def test_initialisers_with_parameters(initializer, statistics):
     check(initializer, *statistics)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (40, 7), (7, 40), (3, 3, 4, 6), (3, 3, 4, 50), (1, 1), (6,)])
+def test_orthogonal(shape):
+    """Orthonormal columns, or rows where they are fewer, to rounding; different ones for every draw."""
+    generator = np.random.default_rng(0)
+    first, second = (nn.Orthogonal(2.0).draw(shape, generator) for _ in range(2))
+    assert first.shape == shape
+    matrix = first.reshape(-1, shape[-1]) / 2
+    product = matrix.T @ matrix if len(matrix) >= shape[-1] else matrix @ matrix.T
+    assert np.abs(product - np.eye(len(product))).max() <= 1e-12
+    assert np.allclose(first, second) == (shape == (1, 1) and first == second)
+
+
+def test_orthogonal_matrices_are_uniformly_distributed():
+    """Without the signs of R the diagonal of Q would lean to one side: its mean is 0."""
+    generator = np.random.default_rng(0)
+    diagonals = np.array([np.diag(nn.Orthogonal().draw((3, 3), generator)) for _ in range(4000)])
+    assert np.abs(diagonals.mean(axis=0)).max() < 5 * np.sqrt(1 / 3 / 4000)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fans"),
+    [
+        ((64, 128), (64, 128)),  # Dense, Embedding
+        ((3, 3, 16, 32), (144, 288)),  # a 3 x 3 convolution of 16 channels into 32
+        ((5, 8, 4), (40, 20)),  # one axis
+        ((20, 80), (20, 80)),  # a kernel of an LSTM: four gates of 20 units
+        ((10,), (10, 10)),
+    ],
+)
+def test_fans(shape, fans):
+    assert initializers.fans(shape) == fans
+    for mode, fan in (("fan_in", fans[0]), ("fan_out", fans[1]), ("fan_avg", sum(fans) / 2)):
+        draws = [
+            nn.VarianceScaling(1.5, mode, "normal").draw(shape, np.random.default_rng(seed)) for seed in range(200)
+        ]
+        assert np.var(draws) == pytest.approx(1.5 / fan, rel=0.15)
 
 
 def test_a_cut_normal_is_rescaled():

@@ -2,7 +2,7 @@
 
 from numbanet import data
 from numbanet.gradients import GradientCheck, gradient_check
-from numbanet.initializers import Constant, RandomNormal, VarianceScaling
+from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUniform, VarianceScaling
 from numbanet.io.checkpoint import load
 from numbanet.kernels.cpu import get_num_threads, set_num_threads
 from numbanet.layers import Activation, Add, Concatenate, Dense, Flatten, Input
@@ -25,7 +25,9 @@ __all__ = [
     "History",
     "Input",
     "Model",
+    "Orthogonal",
     "RandomNormal",
+    "RandomUniform",
     "Sequential",
     "VarianceScaling",
     "data",

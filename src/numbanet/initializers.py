@@ -1,7 +1,6 @@
 """Initialisers: the first values of the parameters.
 
-An initialiser is a description; `draw(shape, generator)` gives float64 values. The fans of a parameter are taken from
-its shape: the last axis counts the outputs, the product of the others the inputs.
+An initialiser is a description; `draw(shape, generator)` gives float64 values.
 """
 
 from __future__ import annotations
@@ -57,6 +56,56 @@ class RandomNormal(Initializer):
 
 
 @dataclass(frozen=True)
+class RandomUniform(Initializer):
+    """Uniform distribution from `minval` (-0.05) to `maxval` (0.05)."""
+
+    minval: float = -0.05
+    maxval: float = 0.05
+
+    def __post_init__(self):
+        validate.settle(
+            self,
+            minval=validate.real_number("minval", self.minval),
+            maxval=validate.real_number("maxval", self.maxval, least=self.minval),
+        )
+
+    def draw(self, shape, generator):
+        return generator.uniform(self.minval, self.maxval, shape)
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """`gain` (1) times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
+
+    The matrix has the last axis as its columns, all others together as its rows, as in Keras. It is uniformly
+    distributed: Q of the QR decomposition of a normal matrix, its signs those that make R's diagonal positive.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self):
+        validate.settle(self, gain=validate.real_number("gain", self.gain))
+
+    def draw(self, shape, generator):
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+
+def fans(shape):
+    """(inputs, outputs) that meet in a unit, for a parameter's shape, as Keras counts them.
+
+    Of the last two axes, (inputs, outputs), each times all positions of a convolution's window, the axes before; of a
+    vector its length, for both.
+    """
+    if len(shape) < 2:
+        return shape[0], shape[0]
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+@dataclass(frozen=True)
 class VarianceScaling(Initializer):
     """Variance scale / fan, as Keras draws it.
 
@@ -64,7 +113,8 @@ class VarianceScaling(Initializer):
     distribution: "uniform", "truncated_normal" (cut at two standard deviations, then rescaled) or "normal".
 
     glorot_* is scale 1 over fan_avg, variance 2 / (inputs + outputs) (Glorot & Bengio, 2010); he_* is scale 2 over
-    fan_in (He et al., 2015). Texts with variance 1 / (inputs + outputs) are VarianceScaling(0.5, "fan_avg").
+    fan_in (He et al., 2015); lecun_* is scale 1 over fan_in (LeCun et al., 1998; with selu Klambauer et al., 2017).
+    Texts with variance 1 / (inputs + outputs) are VarianceScaling(0.5, "fan_avg").
     """
 
     scale: float = 1.0
@@ -77,7 +127,7 @@ class VarianceScaling(Initializer):
         lookup("distribution", self.distribution, dict.fromkeys(("uniform", "truncated_normal", "normal")))
 
     def draw(self, shape, generator):
-        fan_in, fan_out = math.prod(shape[:-1]), shape[-1]
+        fan_in, fan_out = fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         stddev = math.sqrt(self.scale / fan)
         if self.distribution == "uniform":
@@ -93,13 +143,23 @@ class VarianceScaling(Initializer):
         return draws * (stddev / TRUNCATED)
 
 
-CLASSES = {initializer.__name__: initializer for initializer in (Constant, RandomNormal, VarianceScaling)}
+CLASSES = {
+    initializer.__name__: initializer
+    for initializer in (Constant, RandomNormal, RandomUniform, Orthogonal, VarianceScaling)
+}
 INITIALIZERS = {
     "zeros": Constant(0.0),
+    "ones": Constant(1.0),
+    "constant": Constant(),
     "random_normal": RandomNormal(),
+    "random_uniform": RandomUniform(),
     "glorot_uniform": VarianceScaling(1.0, "fan_avg", "uniform"),
     "glorot_normal": VarianceScaling(1.0, "fan_avg", "truncated_normal"),
+    "he_uniform": VarianceScaling(2.0, "fan_in", "uniform"),
     "he_normal": VarianceScaling(2.0, "fan_in", "truncated_normal"),
+    "lecun_uniform": VarianceScaling(1.0, "fan_in", "uniform"),
+    "lecun_normal": VarianceScaling(1.0, "fan_in", "truncated_normal"),
+    "orthogonal": Orthogonal(),
 }
 
 

@@ -73,28 +73,20 @@ def _meet_all(board, blocks, meeting):
         meet()
 
 
-def _either(number, kernel, others):
-    """A call of the kernel of a number, or of one of the others."""
-
-    @piece
-    def call(op, theta, work, step, first, last):
-        if op[0] == number:
-            kernel(op, theta, work, step, first, last)
-        else:
-            others(op, theta, work, step, first, last)
-
-    return call
-
-
 def _any_of(numbers):
-    """A call of the kernel that a row of the op table names."""
+    """A call of the kernel that a row of the op table names, found by halves: a chain of 50 is too deep for Numba."""
+    if len(numbers) == 1:
+        return numbered(numbers[0]).on_device
+    middle = numbers[len(numbers) // 2]
+    below, above = _any_of(numbers[: len(numbers) // 2]), _any_of(numbers[len(numbers) // 2 :])
 
     @piece
     def call(op, theta, work, step, first, last):
-        pass
+        if op[0] < middle:
+            below(op, theta, work, step, first, last)
+        else:
+            above(op, theta, work, step, first, last)
 
-    for number in numbers:
-        call = _either(number, numbered(number).on_device, call)
     return call
 
 

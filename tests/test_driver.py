@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hardware
 import pytest
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -18,7 +17,6 @@ pytestmark = [
     pytest.mark.compiled,
     pytest.mark.skipif(COMPILER is None, reason="needs a C compiler"),
     pytest.mark.skipif(sys.platform != "linux", reason="the driver is made for Linux"),
-    pytest.mark.skipif(hardware.GPU, reason="there is a GPU"),
 ]
 
 START = """

@@ -14,7 +14,7 @@ import numpy as np
 from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
 from numbanet.pace import Pace
 
-SMALL = 2**20  # bytes
+SMALL = 2**20  # bytes of an array whose place on a device is kept for the next
 
 _programs = weakref.WeakSet()
 
@@ -150,9 +150,8 @@ class Quick:
         self._program, self._width, self._shape = program, width, shape
         self._real = np.dtype(program.dtype)
         self._outputs = int(np.prod(shape))
-        self._most = (
-            self.ROWS if width * self._real.itemsize % program.device.SAME_SETS else 15
-        )  # rows, less than a tile
+        apart = width * self._real.itemsize % program.device.SAME_SETS != 0
+        self._most = self.ROWS if apart else 15  # rows, less than a tile
         self._loop = program.device.quick[program.dtype].ready()
         program.bind(samples, np.empty((self.ROWS, width), self._real))
         program.bind("predictions", np.zeros((self.ROWS, self._outputs), self._real))

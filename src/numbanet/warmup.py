@@ -18,6 +18,6 @@ def warmup(dtypes=("float32", "float64")):
         for op in kernels.OPS:
             for source in kernels.DTYPES if op in device.FAMILIES else [None]:
                 device.address(op, dtype, source)
-    for loop in device.LOOPS:
+    for loop in [*device.LOOPS, *(device.quick[dtype] for dtype in dtypes)]:
         loop.ready()
     return jit.compilations() - before

@@ -61,16 +61,15 @@ class Geometry:
     """How a device wants plans to be cut.
 
     block: most rows of a batch that one worker takes through all layers, a multiple of grain. tile: most rows of a
-    parameter's panels that a task updates. group, span: a product by columns is computed for so many rows of the batch
-    at once (None: all of them), and so many panels. side, squares: products that fill at least so many squares of side
-    rows and columns are computed in such squares instead. workers: for whom a group should leave something to do.
+    parameter's panels that a task updates. group: a product by columns is computed for at most so many rows of the
+    batch at once (None: all of them). side, squares: products that fill at least so many squares of side rows and
+    columns are computed in such squares instead. workers: for whom a group should leave something to do.
     """
 
     block: int = 64  # few, so that activations stay in cache
     grain: int = 8  # the height of a tile
     tile: int = 256  # with their gradient 32 KiB, a first-level cache
     group: int | None = None
-    span: int = 1
     side: int = 0
     squares: int = 0
     workers: int = 1
@@ -78,11 +77,11 @@ class Geometry:
     def grouping(self, rows, panels):
         """(rows of a group, panels of a task) for a product of so many rows and panels."""
         if self.group is None:
-            return rows, self.span
+            return rows, 1
         if self.squares and -(-rows // self.side) * -(-panels * PANEL // self.side) >= self.squares:
             return self.side, self.side // PANEL
         fair = -(-rows * panels // (self.workers * self.grain)) * self.grain
-        return min(self.group, rows, fair), self.span
+        return min(self.group, rows, fair), 1
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ NAME = "cpu"
 BATCHES_AT_ONCE = True  # workers take whole batches of a plan in which they are independent
 ROWS_AT_ONCE = 256  # most rows of a batch in predict and evaluate
 CACHE = 2**18  # bytes of activations of such a batch in predict: a quarter or more of a second-level cache
-LOOPS = (run_serial, run_parallel, run_batches, *quick.values())
+LOOPS = (run_serial, run_parallel, run_batches)
 FAMILIES = {name for name, kernel in KERNELS.items() if isinstance(kernel, Family)}  # their address depends on the data
 
 

@@ -8,7 +8,7 @@ every phase is a launch of its own and a step is a CUDA graph: blocks need not w
 2 us each. Both compute the same bits; the pace takes whichever was faster (see numbanet.pace).
 
 Kernels are compiled together, for a GPU loop cannot call by address at the speed of a CPU: one loop for each set of ops
-and dtype. It is cached on disk, so a new architecture of known ops compiles nothing.
+and dtype. It is cached on disk, so a new architecture of the same ops compiles nothing.
 """
 
 from __future__ import annotations

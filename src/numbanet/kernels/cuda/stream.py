@@ -6,19 +6,27 @@ memory and copies it into the other on a stream of its own. Kernels find sample 
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from numbanet.kernels.cuda import launch
 from numbanet.kernels.cuda.target import cuda, free_memory, new_stream
-from numbanet.kernels.cuda.transfer import empty, out_of_memory_is_told
+from numbanet.kernels.cuda.transfer import busy, empty, out_of_memory_is_told
+
+
+@functools.cache
+def copying():
+    """The stream on which chunks travel, beside that of all else."""
+    return new_stream()
 
 
 def fits(arrays):
     """Is there room for these arrays on the GPU, with some left for everything else?"""
     wanted = sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
-    return wanted <= launch.SHARE * free_memory()[0]
+    with busy:
+        return wanted <= launch.SHARE * free_memory()[0]
 
 
 def feed(arrays, batch_size):
@@ -41,9 +49,8 @@ class Feed:
         self._rows = self._batches * batch_size
         shapes = {name: (2 * self._rows, *array.shape[1:]) for name, array in arrays.items()}
         self.buffers = {name: empty(shapes[name], array.dtype) for name, array in arrays.items()}
-        with out_of_memory_is_told(2 * self._rows * row):
+        with busy, out_of_memory_is_told(2 * self._rows * row):
             self._pinned = {name: cuda.pinned_array(shapes[name], array.dtype) for name, array in arrays.items()}
-        self._stream = new_stream()
 
     def places(self, samples):
         """For each sample of the epoch in turn, the row of the buffers where it will be."""
@@ -68,5 +75,5 @@ class Feed:
         for name, array in self._arrays.items():
             pinned = self._pinned[name][begin : begin + len(wanted)]
             np.take(array, wanted, axis=0, out=pinned, mode="clip")  # else NumPy would check, in a copy
-            self.buffers[name][begin : begin + len(wanted)].copy_to_device(pinned, stream=self._stream)
-        self._stream.synchronize()
+            self.buffers[name][begin : begin + len(wanted)].copy_to_device(pinned, stream=copying())
+        copying().synchronize()

@@ -105,9 +105,8 @@ def place(array, into=None):
     """
     if not isinstance(array, np.ndarray):
         return array
-    array = (
-        np.array(array, order="C") if 0 in array.strides else np.ascontiguousarray(array)
-    )  # Numba minds strides of 0
+    array = np.array(array) if 0 in array.strides else array  # Numba takes a stride of 0 for a dimension less
+    array = np.ascontiguousarray(array)
     if into is None or tuple(into.shape) != array.shape or into.dtype != array.dtype:
         into = empty(array.shape, array.dtype)
     send(array, into)

@@ -11,6 +11,7 @@ OPS = [
     "binary_cross_entropy",
     "softmax_cross_entropy",
     "sigmoid_binary_cross_entropy",
+    "weigh",
     "accuracy",
     "binary_accuracy",
     "mean_squared_error",

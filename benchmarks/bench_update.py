@@ -10,6 +10,13 @@ OPS = [
     "adam_update",
     "gradient_add",
     "gradient_keep",
+    "gradient_take",
+    "gradient_accumulate",
+    "gradient_clip",
+    "gradient_squares",
+    "sum_squares",
+    "clip_factor",
+    "regularize",
     "transpose",
 ]
 

@@ -14,10 +14,11 @@ import numpy as np
 
 import numbanet as nn
 from numbanet import kernels
+from numbanet.builder import Builder, planned
 from numbanet.graph import Parameter
 from numbanet.kernels import PANEL
 from numbanet.plan import Chain, Outside, Phase, Plan, Scratch
-from numbanet.planner import Builder, _columns_chain, planned
+from numbanet.planner import columns_chain, features_chain
 from numbanet.program import Program
 
 DTYPES = ["float32", "float64"]
@@ -93,12 +94,15 @@ ROWS = WIDTH = 256
 PASSES = {"cpu": 10, "cuda": 250}  # of the op over all its rows in one run, so that calling does not show
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of results on a GPU, relative to the largest
 
-PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance")  # operands in theta
+PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated")  # operands in theta
 SCRATCH = ("gradient", "total", "dkernel", "dbias")  # in a worker's memory, in panels
 PANELS = ("transposed_kernel", "transposed", "kept")  # in the workspace, in panels
-OUTSIDE = ("data", "order", "scores", "coefficients")
-VECTORS = ("bias", "dbias")  # operands of one row
+OUTSIDE = ("data", "order", "scores", "unweighted", "coefficients", "penalties")
+SUMS = ("scores", "unweighted", "penalties")  # that a program makes itself
+VECTORS = ("bias", "dbias", "norms", "factor")  # operands of one row
 SIZES = {"inputs": WIDTH, "units": WIDTH, "relu": 0, "columns": 0, "width": WIDTH, "at": 0, "column": 1}
+CHANGED = {"gradient_accumulate", "gradient_clip", "weigh"}  # ops that change what they are given
+SIZES |= {"limit": 0.5, "l1": 0.01, "l2": 0.01}
 COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every optimiser
 
 
@@ -127,6 +131,8 @@ def check_op(name, dtype, device):
     found = OpProgram(name, dtype, device).results()
     wanted = found if device == "cpu" else OpProgram(name, dtype, "cpu").results()
     for key, array in found.items():
+        if name == "weigh" and key in SUMS:  # of a loss that nothing was computed of
+            continue
         if not (np.isfinite(array).all() and array[0].any() and array[-1].any()):
             raise AssertionError(f"{name} in {dtype} leaves rows of {key} empty or not finite")
         worst = np.abs(array - wanted[key]).max() / np.abs(wanted[key]).max()
@@ -167,7 +173,7 @@ class OpProgram:
                 self.operands[key] = build.buffer((WIDTH,), key, rows)
         chain = self._chain(planned(name, self.operands | SIZES), build)
         chain.ops = chain.ops * (passes or 1) + ([] if passes else self._keep(build))
-        columns = ("scores" in self.operands) + ("column" in self.entry.sizes)
+        columns = 2 * bool(self.entry.writes & set(SUMS))  # the loss and a metric
         given = "benchmark", ROWS, [Phase([chain])], build.buffers, build.size, theta, build.scratch
         plan = (Large if passes else Plan)(*given, columns=columns)
         self.program = Program(plan, self.device, dtype, self.device.zeros(theta, dtype))
@@ -175,12 +181,16 @@ class OpProgram:
         self._fill(_values(np.random.default_rng(0), name, dtype))
 
     def _chain(self, op, build):
+        if self.entry.axis == "whole":
+            return Chain(op.name, [op], "whole", 1)
+        if self.entry.axis == "features":
+            return features_chain(op)
         if self.entry.axis == "parameter":
-            rows = 1 if set(VECTORS) & set(self.operands) else ROWS
+            rows = 1 if "dbias" in self.operands else ROWS
             extent = rows * WIDTH // PANEL
             return Chain(op.name, [op], "parameter", extent, extent, rows)
         if "columns" in self.entry.sizes and build.geometry.group:
-            return _columns_chain(op, ROWS, build.geometry)
+            return columns_chain(op, ROWS, build.geometry)
         return Chain(op.name, [op], block=ROWS, grain=build.geometry.grain)
 
     def _keep(self, build):
@@ -200,13 +210,13 @@ class OpProgram:
 
     def _fill(self, values):
         """Values for all operands which the op reads; those which it only writes stay zero."""
-        self.outside = {"scores": self.program.scores}
+        self.outside = self.program.sums
         for key, operand in self.operands.items():
             if isinstance(operand, Outside):
-                if key != "scores":  # bound already
+                if key not in SUMS:  # bound already
                     self.outside[key] = self.device.place(np.ascontiguousarray(values[key]))
                     self.program.bind(key, self.outside[key])
-            elif key not in self.entry.writes:
+            elif key not in self.entry.writes or (self.entry.name in CHANGED and key in values):
                 self._rows(operand)[:] = np.resize(values[key], self._rows(operand).shape)
         if "target" in self.operands:  # one-hot, and right, so that every row scores
             output = self._rows(self.operands["x" if "x" in self.operands else "y"])
@@ -243,4 +253,9 @@ def _values(generator, name, dtype):
         "data": labels if name == "gather_classes" else generator.standard_normal(shape).astype(dtype),
         "order": generator.permutation(ROWS)[:, None],
         "coefficients": COEFFICIENTS,
+        "weights": generator.uniform(0.5, 1.5, shape),
+        "kept": generator.standard_normal(shape),
+        "factor": np.full(shape, 0.5),
+        "squares": generator.uniform(0.5, 1.5, shape),
+        "norms": generator.uniform(0.5, 1.5, shape),
     }

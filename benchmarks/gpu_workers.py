@@ -77,7 +77,7 @@ class OneKernel:
     def _bound(self, model, X, y, batch_size, epochs):
         """The program that trains a model, with all that it needs for so many epochs on the GPU."""
         data = model._data(X, y).on(model._device)
-        program = model._program("train", batch_size, data.classes)
+        program = model._program("train", batch_size, data.form())
         order = np.tile(np.arange(data.samples), epochs)
         arrays = {"order": order[:, None], "coefficients": self._coefficients(model, len(order), batch_size)}
         for name, array in (data.arrays | arrays).items():
@@ -113,9 +113,10 @@ class OneKernel:
         return repeated(functools.partial(program.run, 0, 1, self.parallel)), []
 
     def _idle(self, phases):
+        from numbanet.builder import Builder, planned
         from numbanet.kernels import PANEL
         from numbanet.plan import Phase, Plan
-        from numbanet.planner import Builder, planned, rows_chain
+        from numbanet.planner import rows_chain
         from numbanet.program import Program
 
         geometry = self.device.geometry()

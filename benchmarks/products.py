@@ -11,11 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from numbanet import kernels
+from numbanet.builder import Builder, planned
 from numbanet.graph import Parameter
 from numbanet.kernels import PANEL
 from numbanet.plan import Chain, Phase, Plan
-from numbanet.planner import Builder, _columns_chain, parameter_chain, planned
+from numbanet.planner import columns_chain
 from numbanet.program import Program
+from numbanet.updates import parameter_chain
 
 # What the product is in training of 784-128-10 with batches of 32 and 128, and m, k, n; then squares.
 CASES = [
@@ -63,7 +65,7 @@ def plans_of(case, m, k, n, device):
         op = planned("dense_forward", {"x": a, "kernel": b, "bias": None, "y": product, "inputs": k, "units": n})
         chain = check = Chain("product", [op])
         if device.NAME == "cuda":
-            chain = check = _columns_chain(op, rows, geometry)
+            chain = check = columns_chain(op, rows, geometry)
     theta = b.size if isinstance(b, Parameter) else 0
     plans = [
         Plan("benchmark", rows, [Phase([c])], build.buffers, build.size, theta, build.scratch) for c in (chain, check)

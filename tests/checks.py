@@ -11,16 +11,18 @@ import numpy as np
 import reference
 
 from numbanet import kernels
+from numbanet.builder import planned
 from numbanet.graph import Parameter, padded
 from numbanet.kernels import OPS, PANEL
 from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, Scratch
-from numbanet.planner import planned
+from numbanet.planner import features_chain
 from numbanet.program import Program
 
-THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance"}
+THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated"}
 SCRATCH = {"gradient", "total", "dkernel", "dbias"}  # laid out like parameters, as are:
 PANELS = {"transposed_kernel", "transposed", "kept"}  # in the workspace
-OUTSIDE = {"data", "order", "scores", "coefficients"}
+OUTSIDE = {"data", "order", "scores", "unweighted", "coefficients", "penalties"}
+FLOAT64 = {"scores", "unweighted", "coefficients", "penalties"}
 INT64 = {("gather_classes", "data")}
 ANY_PADDING = {"y"}  # written, and its padding may be anything; that of softmax is zero all the same
 MARK = -1234.5
@@ -36,10 +38,14 @@ class Bench:
         self.places, self.layouts, ends = {}, {}, {"theta": 16, "work": 16, "scratch": 0}
         for key, value in operands.items():
             self.places[key] = self._place(key, value, ends)
-        batch = self.entry.axis == "batch"
-        if batch:
-            self.rows = len(operands[min(self.entry.writes, default="data")])
+        if self.entry.axis == "batch":
+            self.rows = len(operands[min(self.entry.writes - self.entry.notes, default="data")])
             chain = Chain(name, [planned(name, self.places | sizes)], block=3)
+        elif self.entry.axis == "features":
+            self.rows = len(operands[min(self.entry.writes - self.entry.notes)])
+            chain = features_chain(planned(name, self.places | sizes))
+        elif self.entry.axis == "whole":
+            self.rows, chain = 1, Chain(name, [planned(name, self.places | sizes)], "whole", 1)
         else:
             whole = next(key for key in ("parameter", "gradient", "dkernel", "dbias") if key in operands)
             layout = self.layouts[whole]
@@ -66,7 +72,7 @@ class Bench:
             return np.array(value, np.int64, order="C")
         if name == "gather_rows":
             return value  # of any dtype and memory order
-        return np.array(value, np.float64 if key in ("scores", "coefficients") else self.dtype, order="C")
+        return np.array(value, np.float64 if key in FLOAT64 else self.dtype, order="C")
 
     def _place(self, key, value, ends):
         if value is None:
@@ -150,7 +156,7 @@ def check_forward(name, operands, sizes, dtype):
 
 
 def _real(name, key, value):
-    return value is not None and value.dtype.kind == "f" and key not in ("scores", "coefficients")
+    return value is not None and value.dtype.kind == "f" and key not in FLOAT64
 
 
 def check_backward(name, operands, sizes, seed=0, eps=1e-6):

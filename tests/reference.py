@@ -125,6 +125,11 @@ def sigmoid_binary_cross_entropy(x, target, scores, width):
     return _scored({"y": y, "dx": (y - target) / x.size}, scores, 0, value.mean(axis=1))
 
 
+def weigh(weights, dy, unweighted, scores, width):
+    scored = _scored({}, scores, 0, (weights * unweighted)[:, 0])
+    return scored | {"dy": dy * weights, "unweighted": 0 * unweighted}
+
+
 def accuracy(y, target, scores, width, column):
     return _scored({}, scores, column, y.argmax(axis=1) == target.argmax(axis=1))
 
@@ -171,6 +176,48 @@ def gradient_add(gradient, total):
 
 def gradient_keep(gradient):
     return {"kept": gradient}
+
+
+def gradient_take(kept, factor):
+    return {"gradient": kept * (1 if factor is None else factor[0, 0])}
+
+
+def gradient_accumulate(coefficients, gradient, accumulated, column):
+    total, (share, keep) = accumulated + gradient, coefficients[0, column : column + 2]
+    return {"gradient": share * total, "accumulated": keep * total}
+
+
+def gradient_clip(gradient, limit):
+    return {"gradient": np.clip(gradient, -limit, limit)}
+
+
+def _panel_rows(matrix):
+    """Rows of 16 columns as kernels have them: those of the first panel, then of the next."""
+    rows, width = matrix.shape
+    padded = np.pad(matrix, ((0, 0), (0, -width % 16)))
+    return padded.reshape(rows, -1, 16).transpose(1, 0, 2).reshape(-1, 16)
+
+
+def gradient_squares(gradient, squares):
+    values = np.square(_panel_rows(gradient)).sum(axis=1)
+    return {"squares": np.pad(values, (0, squares.size - values.size)).reshape(squares.shape)}
+
+
+def sum_squares(squares, norms, column):
+    norms = norms.copy()
+    norms[0, column] = squares.sum()
+    return {"norms": norms}
+
+
+def clip_factor(norms, width, limit):
+    return {"factor": np.array([[min(1.0, limit / np.sqrt(norms[0, :width].sum()))]])}
+
+
+def regularize(parameter, gradient, penalties, l1, l2, at):
+    penalties, rows = penalties.copy(), _panel_rows(parameter)
+    values = (l1 * np.abs(rows) + l2 * rows**2).sum(axis=1) * len(gradient)
+    penalties[at : at + len(rows), 0] += values
+    return {"gradient": gradient + l1 * np.sign(parameter) + 2 * l2 * parameter, "penalties": penalties}
 
 
 def transpose(parameter, inputs, units):

@@ -8,6 +8,7 @@ import pytest
 
 import numbanet as nn
 from numbanet.kernels import DTYPES, NOT_FINITE, cpu
+from numbanet.planner import Form
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -232,7 +233,7 @@ def test_samples_read_where_they_lie_give_the_same_bits(way, dtype):
         assert np.array_equal(model.predict(X, batch_size=batch_size), right)
     assert model.evaluate(X, y) == score
     kinds = {kind for kind in model._programs if kind != "quick"}
-    assert kinds == {(mode, False, way in READ) for mode in ("predict", "evaluate")}
+    assert kinds == {(mode, Form(direct=way in READ), None) for mode in ("predict", "evaluate")}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -249,11 +250,11 @@ def test_samples_trained_on_where_they_lie_give_the_same_bits(way, dtype):
         model.compile("adam", "cross_entropy", ["accuracy"])
         logs = model.fit(samples, y, batch_size=8, epochs=2, verbose=0, shuffle=False, validation_split=0.2).history
         found.append((logs, model.train_on_batch(samples, y), model._theta))
-        assert {kind[2] for kind in model._programs} == {samples is X and way in READ}
+        assert {kind[1].direct for kind in model._programs} == {samples is X and way in READ}
     assert found[0][:2] == found[1][:2]
     assert np.array_equal(found[0][2], found[1][2])
     model.fit(X, y, epochs=1, verbose=0)
-    assert ("train", True, False) in model._programs  # shuffled samples are gathered
+    assert ("train", Form(classes=True), frozenset()) in model._programs  # shuffled samples are gathered
 
 
 def test_only_products_read_samples_where_they_lie():
@@ -262,13 +263,13 @@ def test_only_products_read_samples_where_they_lie():
     joined = nn.Concatenate()([nn.Dense(3)(a), nn.Dense(3)(a), nn.Dense(2)(b), b])
     model = nn.Model([a, b], nn.Dense(2)(joined), seed=0)
     gathers, checks_ = (
-        [op for op in model._program("predict", 8, direct=True).plan.ops if op.name == name]
+        [op for op in model._program("predict", 8, Form(direct=True)).plan.ops if op.name == name]
         for name in ("gather_rows", "check_rows")
     )
     assert [op.operands["data"].name for op in gathers] == ["samples of b"]
     assert [op.operands["data"].name for op in checks_] == ["samples of a"]
     model.compile("sgd", "mse")
-    plan = model._program("train", 8, direct=True).plan
+    plan = model._program("train", 8, Form(direct=True)).plan
     assert [op.operands["data"].name for op in plan.ops if op.name == "gather_rows"] == ["samples of b", "targets"]
     assert not [op for op in plan.ops if op.name == "check_rows"]  # fit has looked at them
     rng = np.random.default_rng(0)
@@ -278,7 +279,7 @@ def test_only_products_read_samples_where_they_lie():
     X = rng.random((40, 1024), np.float32)
     for rows in (40, 40, 15):  # prepared for few rows after the first
         assert np.array_equal(wide.predict(X[:rows]), wide.predict(np.asfortranarray(X))[:rows])
-    assert next(iter(wide._programs)) == ("predict", False, False)
+    assert next(iter(wide._programs)) == ("predict", Form(), None)
     assert ("predict", False, True) not in wide._programs
 
 

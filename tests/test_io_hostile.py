@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numbanet as nn
+from numbanet import layers, optimizers
+from numbanet.io import config
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,7 @@ def places(value, prefix=()):
 
 GONE = object()
 REAL = {"learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "mean", "stddev", "scale", "value"}
+REAL |= {"clipnorm", "global_clipnorm", "clipvalue", "l1", "l2"}
 
 
 def changed(architecture, place, value):
@@ -221,7 +224,9 @@ def test_every_value_replaced(path, good):
             if check_change(path, good, changed(architecture, place, value)):
                 understood.add(next(key for key in reversed(place) if isinstance(key, str)))
     settings = {"seed", "epochs", "updates", "name", "activation", "inputs", "output", "metrics", "layer", "shape"}
-    assert understood <= REAL | settings | {"use_bias", "kernel_initializer", "bias_initializer"}
+    settings |= {"use_bias", "trainable", "gradient_accumulation_steps"}
+    settings |= {f"{array}_{part}" for array in ("kernel", "bias") for part in ("initializer", "regularizer")}
+    assert understood <= REAL | settings
 
 
 JSON = st.recursive(
@@ -242,9 +247,8 @@ ADD = {"class": "Add", "name": None}
 FLAT = {"class": "Flatten", "name": None}
 JOIN = {"class": "Concatenate", "name": None}
 WIDE = INPUT | {"shape": [2**31 - 1]}
-DENSE = {"class": "Dense", "units": 3, "activation": "relu", "use_bias": True, "name": None,
-         "kernel_initializer": "zeros", "bias_initializer": "zeros"}  # fmt: skip
-SGD = {"class": "SGD", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False}
+DENSE = config.describe("layer", nn.Dense(3, "relu", True, "zeros", "zeros"), layers.CLASSES)
+SGD = config.describe("optimizer", nn.SGD(0.1), optimizers.CLASSES)
 TRAINING = {"optimizer": SGD, "loss": "mse", "metrics": []}
 SMALL = {"weights.dense_1.kernel": np.ones((4, 3), "f4"), "weights.dense_1.bias": np.ones(3, "f4")}
 MANY = 100_001

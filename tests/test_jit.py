@@ -115,10 +115,11 @@ def test_bounds_are_checked_on_request(tmp_path):
     """NUMBA_BOUNDSCHECK=1 sees the operands' true extents: a kernel told a wrong width is caught."""
     code = """
 import numpy as np, numbanet as nn
+from numbanet.planner import Form
 model = nn.Sequential([nn.Input(3), nn.Dense(2)], seed=0)
-program = model._program("predict", 4, direct=True)
+program = model._program("predict", 4, Form(direct=True))
 program._ops[1, 1] = 1000  # inputs of dense_forward
-model._programs["predict", False, True] = program
+model._programs["predict", Form(direct=True), None] = program
 model.predict(np.zeros((4, 3), np.float32))
 """
     assert "IndexError" in run(code, tmp_path, NUMBA_BOUNDSCHECK="1").stderr

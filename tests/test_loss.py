@@ -35,6 +35,15 @@ def test_agrees_with_the_reference(name, shape, dtype, device):
     checks.check_forward(name, operands(name, shape), sizes(name, shape), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weigh(shape, dtype, device):
+    rng, rows = np.random.default_rng(0), shape[0]
+    given = {"weights": rng.random((rows, 1)), "dy": rng.standard_normal(shape)}
+    given |= {"unweighted": rng.random((rows, 1)), "scores": rng.random((rows, 2))}
+    checks.check_forward("weigh", given, {"width": shape[1]}, dtype)
+
+
 @pytest.mark.parametrize("shape", SHAPES[:3])
 @pytest.mark.parametrize("name", PLAIN + FUSED)
 def test_gradients(name, shape):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import numbanet as nn
+from numbanet.planner import Form
 
 pytestmark = pytest.mark.compiled
 
@@ -33,7 +34,7 @@ def samples(count=SAMPLES):
 def prepared(model, mode, steps, data):
     """A program that is ready to run so many steps, over and over the same few samples."""
     X, y = data
-    program = model._program(mode, BATCH, True)
+    program = model._program(mode, BATCH, Form(classes=True))
     arrays = {
         "order": np.arange(steps * BATCH)[:, None] % len(X),
         "targets": y[:, None],

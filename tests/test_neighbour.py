@@ -17,6 +17,7 @@ CODE = """
 import ast, os, subprocess, sys, time
 import numpy as np
 import numbanet as nn
+from numbanet.planner import Form
 
 sizes, batch_size, threads, rounds = map(ast.literal_eval, sys.argv[1:])
 nn.set_num_threads(threads)
@@ -30,7 +31,7 @@ def seconds(copies):
     # One epoch over the samples, so many times in a row.
     indices = np.tile(np.arange(len(X)), copies)
     data = model._data(X, y)
-    program = model._program("train", batch_size, True)
+    program = model._program("train", batch_size, Form(classes=True))
     began = time.perf_counter()
     model._train(program, data, indices, batch_size)
     return time.perf_counter() - began

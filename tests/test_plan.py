@@ -109,7 +109,7 @@ def test_parameters_and_slots_tile_theta():
 def test_tasks_cover_each_axis_once(batch_size, workers):
     plan = mlp().plan("train", batch_size)
     tasks, shares = plan.tasks(workers)
-    assert shares[:, 0].tolist() == [phase.once for phase in plan.phases]
+    assert shares[:, 0].tolist() == [phase.when for phase in plan.phases]
     assert shares[0, 0]
     assert shares[0, 1] == 0
     assert shares[-1, -1] == len(tasks)
@@ -173,7 +173,7 @@ def test_workers_get_equal_shares():
 def test_the_table_holds_what_the_catalogue_says():
     plan = mlp().plan("train", 32)
     addresses = {name: number for number, name in enumerate(OPS)}
-    table = plan.table(addresses)
+    table = plan.table(lambda op: addresses[op.name])
     for row, op in zip(table, plan.ops, strict=True):
         entry = OPS[op.name]
         assert row[0] == addresses[op.name]

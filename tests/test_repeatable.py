@@ -12,6 +12,7 @@ import numbanet as nn
 from numbanet.kernels.cpu import engine
 from numbanet.kernels.jit import JIT
 from numbanet.pace import Pace
+from numbanet.planner import Form
 
 
 def trained(X, y, epochs=3, parallel=None, threads=None, seed=3, hidden=(40, 33), batch_size=48):
@@ -78,6 +79,7 @@ def test_any_number_of_threads():
 import hashlib, sys
 import numpy as np, numbanet as nn
 from numbanet.pace import Pace
+from numbanet.planner import Form
 Pace.next = lambda self, left: (True, left)  # always in parallel
 nn.set_num_threads(int(sys.argv[1]))
 rng = np.random.default_rng(0)
@@ -105,10 +107,10 @@ def test_programs_of_other_capacities_agree(digits):
     b, _ = trained(X, y, epochs=1, batch_size=48)
     b.evaluate(X, y)
     b._programs.clear()
-    b._program("train", 200, True)  # larger than needed: kept for the batches of 48
+    b._program("train", 200, Form(classes=True))  # larger than needed: kept for the batches of 48
     assert np.array_equal(b.predict(X, batch_size=7), b.predict(X))
     b.fit(X, y, epochs=1, batch_size=48, verbose=0)
-    assert b._programs["train", True, False].plan.batch_size == 200
+    assert b._programs["train", Form(classes=True), frozenset()].plan.batch_size == 200
     assert np.array_equal(a._theta, b._theta)
 
 

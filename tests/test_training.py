@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import numbanet as nn
+from numbanet.planner import Form
 from numbanet.training import shuffled
 
 
@@ -104,13 +105,15 @@ def test_programs_are_kept_and_do_not_grow_without_need(blobs):
     model = network(nn.Dense(3, "softmax"))
     model.compile("sgd", "cross_entropy")
     model.fit(X, y, batch_size=32, verbose=0)
-    program = model._programs["train", True, False]
+    program = model._programs["train", Form(classes=True), frozenset()]
     model.fit(X, y, batch_size=30, verbose=0)
-    assert model._programs["train", True, False] is program
+    assert model._programs["train", Form(classes=True), frozenset()] is program
     model.fit(X, y, batch_size=33, verbose=0)
-    assert model._programs["train", True, False].plan.batch_size == 33
+    assert model._programs["train", Form(classes=True), frozenset()].plan.batch_size == 33
     model.predict(np.zeros((100_000, 2)))
-    assert model._programs["predict", False, True].plan.batch_size <= 1024  # the workspace does not grow with the data
+    assert (
+        model._programs["predict", Form(direct=True), None].plan.batch_size <= 1024
+    )  # the workspace does not grow with the data
 
 
 def test_zero_epochs_and_one_sample(blobs):

@@ -36,6 +36,32 @@ def test_gradients_are_added_and_kept_and_kernels_transposed(shape, dtype, devic
     checks.check_forward("transpose", {"parameter": total, "transposed": 0 * total.T}, sizes, dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (9, 33), (70, 10)])
+def test_gradients_on_their_way_to_the_update(shape, dtype, device):
+    rng = np.random.default_rng(0)
+    gradient, other = rng.standard_normal(shape), rng.standard_normal(shape)
+    rows = shape[0] * -(-shape[1] // 16)
+    for factor in (None, np.array([[0.25]])):
+        checks.check_forward("gradient_take", {"kept": other, "factor": factor, "gradient": gradient}, {}, dtype)
+    given = {"coefficients": np.array([[7.0, 0.5, 0.25]]), "gradient": gradient, "accumulated": other}
+    checks.check_forward("gradient_accumulate", given, {"column": 1}, dtype)
+    checks.check_forward("gradient_clip", {"gradient": gradient}, {"limit": 0.5}, dtype)
+    squares = np.zeros((-(-rows // 16), 16))
+    checks.check_forward("gradient_squares", {"gradient": gradient, "squares": squares}, {}, dtype)
+    given = {"squares": squares + gradient[0, 0], "norms": np.ones((1, 3))}
+    checks.check_forward("sum_squares", given, {"column": 1}, dtype)
+    given = {"parameter": np.where(other > 1, 0, other), "gradient": gradient, "penalties": rng.random((rows + 3, 1))}
+    checks.check_forward("regularize", given, {"l1": 0.5, "l2": 0.25, "at": 2}, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("limit", [1.5, 2.0, 8.0])
+def test_a_factor_brings_a_norm_to_its_limit(limit, dtype, device):
+    given = {"norms": np.array([[1.0, 2.0, 1.0, 50.0]]), "factor": np.zeros((1, 1))}
+    checks.check_forward("clip_factor", given, {"width": 3, "limit": limit}, dtype)
+
+
 def sgd(w, g, t, state, rate, momentum, nesterov):
     """Keras' SGD."""
     state["v"] = momentum * state.get("v", 0) - rate * g

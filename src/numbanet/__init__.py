@@ -8,11 +8,15 @@ from numbanet.kernels.cpu import get_num_threads, set_num_threads
 from numbanet.layers import Activation, Add, Concatenate, Dense, Flatten, Input
 from numbanet.model import Model, Sequential
 from numbanet.optimizers import SGD, Adam
+from numbanet.regularizers import L1, L1L2, L2
 from numbanet.training import History
 from numbanet.warmup import warmup
 
 __version__ = "0.1.0"
 __all__ = [
+    "L1",
+    "L1L2",
+    "L2",
     "SGD",
     "Activation",
     "Adam",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numbanet import validate
+from numbanet.kernels import UPDATE
 from numbanet.model import Model
 from numbanet.training import run_epoch
 
@@ -33,7 +34,8 @@ class GradientCheck:
 def gradient_check(model, X, y, eps=1e-6):
     """Compare every derivative of the loss with (L(w + eps) - L(w - eps)) / 2 eps; returns a GradientCheck.
 
-    In float64 whatever the model's dtype, the whole of (X, y) as one batch; the model is not touched.
+    In float64 whatever the model's dtype, the whole of (X, y) as one batch, as in training: with regularisers, noise
+    (that of the first step) and the batch's own statistics. The model is not touched.
 
     The error of a derivative is relative to the largest derivative of the same array: a difference of two losses
     cannot resolve an entry below rounding, about 1e-16 L / eps, however right it is. ValueError if the model is not
@@ -43,8 +45,6 @@ def gradient_check(model, X, y, eps=1e-6):
     twin = in_float64(model)
     data = twin._data(X, y)
     analytic = gradients(twin, data)
-    program = twin._program("evaluate", data.samples, data.classes)
-    order = np.arange(data.samples)
     worst, checked = GradientCheck(0.0, "", (), 0.0, 0.0, 0), 0
     for parameter in twin.graph.parameters:
         numeric = np.empty(parameter.shape)
@@ -55,7 +55,7 @@ def gradient_check(model, X, y, eps=1e-6):
                 moved = start.copy()
                 moved[index] = value
                 parameter.pack(twin._theta, moved)
-                losses.append(run_epoch(program, data, order, data.samples)[0])
+                losses.append(loss(twin, data))
             numeric[index] = (losses[0] - losses[1]) / (2 * eps)
         parameter.pack(twin._theta, start)
         exact = analytic[parameter.name]
@@ -81,9 +81,17 @@ def in_float64(model):
     return twin
 
 
+def loss(model, data):
+    """The loss that training would see, over the data as one batch, with the noise of the first step."""
+    program = model._program("loss", data.samples, data.form())
+    program.steps[:, UPDATE] = 0
+    return run_epoch(program, data, np.arange(data.samples), data.samples)[0] + model.graph.penalty(model._theta)
+
+
 def gradients(model, data):
-    """The loss's derivative by every parameter, name -> array, over the data as one batch."""
-    program = model._program("gradient", data.samples, data.classes)
+    """The loss's derivative by every parameter, name -> array, over the data as one batch, with the same noise."""
+    program = model._program("gradient", data.samples, data.form())
+    program.steps[:, UPDATE] = 0
     run_epoch(program, data, np.arange(data.samples), data.samples)
     buffers = program.plan.gradients
     return {

@@ -104,6 +104,20 @@ class Graph:
         """Number of parameters, without padding."""
         return sum(math.prod(parameter.shape) for parameter in self.parameters)
 
+    def frozen(self):
+        """The parameters that training leaves alone: those of layers that are not trainable, and statistics."""
+        owners = {parameter: layer for layer, known in self.of_layer.items() for parameter in known.values()}
+        pairs = zip(self.parameters, self.specs, strict=True)
+        return frozenset(at for at, spec in pairs if not (spec.trainable and owners[at].trainable))
+
+    def penalty(self, flat, among=None):
+        """What regularisers add to the loss for some parameters (None: all), whose values are in theta."""
+        return sum(
+            spec.regularizer.penalty(parameter.unpack(flat))
+            for parameter, spec in zip(self.parameters, self.specs, strict=True)
+            if spec.regularizer and (among is None or parameter in among)
+        )
+
     def initialise(self, flat, seed):
         """Draw all parameters; number i from the stream (seed, i), so that each has its own."""
         for index, (parameter, spec) in enumerate(zip(self.parameters, self.specs, strict=True)):

@@ -15,7 +15,7 @@ from numbanet import kernels, losses, metrics, optimizers, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
-from numbanet.planner import MODES, build_plan, samples_of
+from numbanet.planner import MODES, TRAINING, Form, Goal, build_plan, samples_of
 from numbanet.program import Program, Quick, new_steps
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
@@ -80,7 +80,7 @@ class Model:
         """
         device = kernels.load(device)
         if device is not self._device:
-            for op in self._plan("predict", 1, False).ops:
+            for op in self._plan("predict", 1).ops:
                 device.address(op.name, self.dtype, "float32")
             memory, steps = device.zeros(self._theta.size, self.dtype), new_steps(device)
             device.host(memory)[:] = self._theta
@@ -104,7 +104,7 @@ class Model:
         """The plan for a mode: "predict", "evaluate", "gradient" or "train" (all but the first need compile)."""
         if lookup("mode", mode, dict.fromkeys(MODES, mode)) != "predict":
             self._need_compiled()
-        return self._plan(mode, validate.whole_number("batch_size", batch_size), False)
+        return self._plan(mode, validate.whole_number("batch_size", batch_size))
 
     def get_weights(self):
         """The weights layer by layer, a list of new arrays: for Dense the kernel (inputs, units), then the bias."""
@@ -177,7 +177,7 @@ class Model:
         try:
             direct = not shuffle and self._lie_ready(data.arrays)
             val_direct, val_rows = held_out and self._lie_ready(held_out.arrays), self._device.ROWS_AT_ONCE
-            program = self._program("train", batch_size, data.classes, direct)
+            program = self._program("train", batch_size, data.form(direct))
             data, held_out = data.on(self._device), held_out and held_out.on(self._device)
             with Progress(verbose, epochs, batches) as progress:
                 for epoch in range(epochs):
@@ -200,7 +200,7 @@ class Model:
         """One update on one batch; returns its loss and metrics from before the update, as evaluate does."""
         self._need_compiled()
         data = self._data(X, y)
-        program = self._program("train", data.samples, data.classes, self._lie_ready(data.arrays))
+        program = self._program("train", data.samples, data.form(self._lie_ready(data.arrays)))
         return self._train(program, data, np.arange(data.samples), data.samples)
 
     def evaluate(self, X, y, batch_size=None):
@@ -226,7 +226,7 @@ class Model:
                 return predictions
         rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
         arrays, samples = self._features(X, check=False)
-        program = self._program("predict", min(rows, samples), direct=self._lie_ready(arrays))
+        program = self._program("predict", min(rows, samples), Form(direct=self._lie_ready(arrays)))
         predictions = self._device.empty((samples, math.prod(self.graph.output.shape)), self.dtype)
         data = Data(arrays, samples, others={"predictions": predictions})
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
@@ -261,7 +261,7 @@ class Model:
         """Make predict quick for the next call with a few rows. Samples of one input only, compiled code only."""
         if self._device.quick and len(self.graph.inputs) == 1 and kernels.compiled():
             node = self.graph.inputs[0]
-            plan = build_plan(self.graph, "predict", Quick.ROWS, direct=True)
+            plan = self._plan("predict", Quick.ROWS, Form(direct=True))
             program = Program(plan, self._device, self.dtype, self._memory)
             width, name = math.prod(node.shape), samples_of(self.graph.names[node.layer])
             if len(node.shape) == 1:
@@ -271,26 +271,16 @@ class Model:
         if self.loss is None:
             raise ValueError("the model is not compiled; call model.compile(optimizer=..., loss=...) first")
 
-    def _plan(self, mode, batch_size, classes, direct=False):
-        optimizer = self.optimizer if mode == "train" else None
-        return build_plan(
-            self.graph,
-            mode,
-            batch_size,
-            geometry=self._device.geometry(),
-            loss=self.loss,
-            metrics=self.metrics,
-            optimizer=optimizer,
-            classes=classes,
-            direct=direct,
-        )
+    def _plan(self, mode, batch_size, form=Form()):  # noqa: B008  (frozen)
+        goal = Goal(self.loss, self.metrics, self.optimizer, self.seed)
+        return build_plan(self.graph, mode, batch_size, form, goal, self._device.geometry())
 
-    def _program(self, mode, batch_size, classes=False, direct=False):
+    def _program(self, mode, batch_size, form=Form()):  # noqa: B008  (frozen)
         """The program of a mode and kind of data, kept until a larger batch is wanted; smaller ones fit in."""
-        kind = mode, classes, direct
+        kind = mode, form, self.graph.frozen() if mode in TRAINING else None
         program = self._programs.get(kind)
         if program is None or program.plan.batch_size < batch_size:
-            plan = self._plan(mode, batch_size, classes, direct)
+            plan = self._plan(mode, batch_size, form)
             steps = self._steps if mode == "train" else None
             program = self._programs[kind] = Program(plan, self._device, self.dtype, self._memory, steps)
         return program
@@ -303,16 +293,24 @@ class Model:
     def _train(self, program, data, order, batch_size, report=None):
         updates = self.updates + np.arange(-(-len(order) // batch_size))
         data = replace(data, others={"coefficients": self.optimizer.coefficients(updates)})
-        return self._logs(run_epoch(program, data, order, batch_size, report))
+        steady = self.graph.penalty(self._theta, self.graph.frozen()) if self._penalised else 0.0
+        return self._logs(run_epoch(program, data, order, batch_size, report), steady)
 
     def _evaluate(self, data, rows, direct):
         batch_size = min(rows, data.samples)
-        program = self._program("evaluate", batch_size, data.classes, direct)
-        return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size))
+        program = self._program("evaluate", batch_size, data.form(direct))
+        penalty = self.graph.penalty(self._theta) if self._penalised else 0.0
+        return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size), penalty)
 
-    def _logs(self, means):
+    @property
+    def _penalised(self):
+        """Does any parameter have a regulariser?"""
+        return any(spec.regularizer for spec in self.graph.specs)
+
+    def _logs(self, means, penalty):
         names = ("loss", *(metric.name for metric in self.metrics))
-        return {name: float(value) for name, value in zip(names, means, strict=True)}
+        logs = {name: float(value) for name, value in zip(names, means, strict=True)}
+        return logs | {"loss": logs["loss"] + float(penalty)}
 
     def _features(self, X, check=True):
         """Checked inputs by name, and the number of samples; check: that they are finite, too."""

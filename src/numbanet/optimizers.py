@@ -5,6 +5,7 @@ The kernels are in kernels/*/update.py.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,18 +15,79 @@ from numbanet import validate
 from numbanet.names import lookup
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Optimizer:
-    """Base of all optimisers. `op` names the update, `slots` what it keeps beside each parameter."""
+    """Base of all optimisers, with what all of them may do to gradients before they use them; by default nothing.
 
-    op: str
-    slots: tuple[str, ...] = ()
+    clipvalue: each element is kept within [-clipvalue, clipvalue]. clipnorm: each parameter's gradient is scaled so
+    that its norm is at most this. global_clipnorm: all gradients are scaled together so that the norm of all is at most
+    this (Pascanu et al., 2013). One of the three. gradient_accumulation_steps: update with the mean gradient of so many
+    batches, after the last of them.
+
+    Subclasses: `op` names the update, `state` what it keeps beside each parameter.
+    """
+
+    clipnorm: float | None = None
+    global_clipnorm: float | None = None
+    clipvalue: float | None = None
+    gradient_accumulation_steps: int | None = None
+
+    op: ClassVar[str]
+    state: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        clips = {name: getattr(self, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
+        clips = {
+            name: validate.real_number(name, value, 0, open_least=True)
+            for name, value in clips.items()
+            if value is not None
+        }
+        if len(clips) > 1:
+            raise ValueError(f"{' and '.join(clips)} are given, expected at most one way to clip gradients")
+        steps = self.gradient_accumulation_steps
+        if steps is not None:
+            steps = validate.whole_number("gradient_accumulation_steps", steps)
+        validate.settle(self, gradient_accumulation_steps=steps, **clips)
+
+    def __repr__(self):
+        fields = dataclasses.fields(self)
+        shown = [field for field in fields if not field.kw_only]
+        shown += [field for field in fields if field.kw_only and getattr(self, field.name) is not None]
+        return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in shown)})"
+
+    @property
+    def period(self):
+        """Steps to an update."""
+        return self.gradient_accumulation_steps or 1
+
+    @property
+    def slots(self):
+        """Names of the arrays that are kept beside each parameter."""
+        return (*self.state, "accumulated") if self.period > 1 else self.state
+
+    @property
+    def columns(self):
+        """Number of the update's own coefficients."""
+        return self.table(np.zeros(1)).shape[1]
 
     def coefficients(self, updates):
-        """The table that the update's kernel reads, float64, one row for each step number (0, 1, ...)."""
+        """The table that kernels read, float64, one row for each step number (0, 1, ...).
+
+        Gathering gradients, its last two columns are the share of the sum that is the mean, and what is kept of it.
+        """
+        updates = np.asarray(updates)
+        table = self.table((updates // self.period).astype(np.float64))
+        if self.period == 1:
+            return table
+        last = (updates + 1) % self.period == 0
+        return np.column_stack([table, np.full(len(updates), 1 / self.period), ~last])
+
+    def table(self, steps):
+        """The update's own coefficients, a row for each number of updates before (0, 1, ...)."""
         raise TypeError(f"{type(self).__name__} does not say its coefficients")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, w -= learning_rate g.
 
@@ -38,6 +100,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         validate.settle(
             self,
             learning_rate=validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True),
@@ -50,15 +113,15 @@ class SGD(Optimizer):
         return "momentum_update" if self.momentum else "sgd_update"
 
     @property
-    def slots(self):
+    def state(self):
         return ("velocity",) if self.momentum else ()
 
-    def coefficients(self, updates):
+    def table(self, steps):
         ahead = (self.momentum, self.learning_rate) if self.nesterov else (1.0, 0.0)
-        return np.tile([self.learning_rate, self.momentum, *ahead], (len(updates), 1))
+        return np.tile([self.learning_rate, self.momentum, *ahead], (len(steps), 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam, algorithm 1 of Kingma & Ba (2015): w -= learning_rate m' / (sqrt(v') + epsilon), m' and v' corrected for
     their start at zero.
@@ -72,9 +135,10 @@ class Adam(Optimizer):
     epsilon: float = 1e-7
 
     op: ClassVar[str] = "adam_update"
-    slots: ClassVar[tuple[str, ...]] = ("mean", "variance")
+    state: ClassVar[tuple[str, ...]] = ("mean", "variance")
 
     def __post_init__(self):
+        super().__post_init__()
         validate.settle(
             self,
             learning_rate=validate.real_number("learning_rate", self.learning_rate, least=0, open_least=True),
@@ -83,8 +147,8 @@ class Adam(Optimizer):
             epsilon=validate.real_number("epsilon", self.epsilon, least=0),
         )
 
-    def coefficients(self, updates):
-        t = np.asarray(updates, np.float64) + 1
+    def table(self, steps):
+        t = steps + 1
         table = np.empty((len(t), 5))
         table[:, 0] = self.learning_rate / (1 - self.beta_1**t)
         table[:, 1] = 1 - self.beta_1

@@ -4,10 +4,13 @@ A plan is plain Python: it can be printed, and tested without Numba. Its phases,
 
     once        transposed copies of kernels, made before the first step of a call
     rows        gather, forward, loss, backward: one chain of ops over the rows of the batch
+    features    between two of these: an op that mixes rows
     parameters  one chain for each parameter: its gradient over the whole batch, the optimiser, the transposed copy
+    norms       where gradients are clipped by their norm, or gathered over several steps, the parameters' phase is
+    updates     split: gradients first, then norms, then updates
 
 Workers share a phase: blocks of rows, tiles of parameters. Every number is computed by one worker in an order which
-does not depend on the cut, so any number of threads computes the same bits. An op that mixes rows will end a phase.
+does not depend on the cut, so any number of threads computes the same bits.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from numbanet.graph import Parameter, padded
-from numbanet.kernels import OPERAND, OPS, PANEL, SIZES
+from numbanet.kernels import EVERY_STEP, FIRST_STEP, LAST_STEP, OPERAND, OPS, PANEL, SIZES
 
-UNITS = {"columns": "panels", "parameter": "rows of panels"}  # of a chain's extent
+UNITS = {"columns": "panels", "parameter": "rows of panels", "whole": "piece"}  # of a chain's extent
 
 
 @dataclass(eq=False)
@@ -64,7 +67,7 @@ class PlannedOp:
 
     name: str
     operands: dict[str, Buffer | Parameter | Outside | None]
-    sizes: dict[str, int]
+    sizes: dict[str, int | float]
 
     def __str__(self):
         entry = OPS[self.name]
@@ -76,9 +79,9 @@ class PlannedOp:
 class Chain:
     """Ops which one worker runs one after the other on the same part of an axis.
 
-    axis: "batch", its rows; "columns", panels of the columns of a product, for each group of rows; "parameter",
-    the rows of a parameter's panels (`rows` to a panel). extent: of the axis, None for "batch". block: most of a task,
-    which is a multiple of grain.
+    axis: "batch", its rows; "columns", panels of the columns of a product, for each group of rows, or of what mixes
+    rows; "whole", one piece; "parameter", the rows of a parameter's panels (`rows` to a panel). extent: of the axis,
+    None for "batch". block: most of a task, which is a multiple of grain.
     """
 
     name: str
@@ -113,10 +116,13 @@ class Chain:
 
 @dataclass
 class Phase:
-    """Chains whose tasks may run at the same time; a phase `once` runs before the first step of a call only."""
+    """Chains whose tasks may run at the same time.
+
+    when: EVERY_STEP, FIRST_STEP (of a call) or LAST_STEP (of a period).
+    """
 
     chains: list[Chain]
-    once: bool = False
+    when: int = EVERY_STEP
 
 
 @dataclass
@@ -131,7 +137,9 @@ class Plan:
     theta: int
     scratch: int = 0  # elements for each worker
     gradients: dict[str, Buffer] = field(default_factory=dict)  # of parameters, by name, where they are kept
+    outputs: dict = field(default_factory=dict)  # of the graph's nodes: Node -> Buffer
     columns: int = 0  # of the scores: the loss and the metrics
+    period: int = 1  # steps to an update
 
     @property
     def ops(self):
@@ -148,14 +156,14 @@ class Plan:
         """Can batches be computed in any order?"""
         return self.mode in ("predict", "evaluate")
 
-    def table(self, addresses):
-        """The op table. Operands from outside, and ops without an address, stay empty; `outside` says where they go."""
+    def table(self, address):
+        """The op table, with the address of each op. Operands from outside stay empty; `outside` says where they go."""
         ops = self.ops
         table = np.zeros((len(ops), 1 + SIZES + OPERAND * max(len(OPS[op.name].operands) for op in ops)), np.int64)
         for row, op in zip(table, ops, strict=True):
             entry = OPS[op.name]
-            row[0] = addresses.get(op.name, 0)
-            row[1 : 1 + len(entry.sizes)] = [op.sizes.get(size, 0) for size in entry.sizes]
+            row[0] = address(op)
+            row[1 : 1 + len(entry.sizes)] = [_field(op.sizes.get(size, 0)) for size in entry.sizes]
             for k, key in enumerate(entry.operands):
                 operand, at = op.operands[key], 1 + SIZES + OPERAND * k
                 if isinstance(operand, Buffer | Parameter):
@@ -185,7 +193,7 @@ class Plan:
                     loads[worker] += cost
                 op += len(chain.ops)
             begins = [len(tasks) + sum(map(len, mine[:worker])) for worker in range(workers + 1)]
-            shares.append((phase.once, *begins))
+            shares.append((phase.when, *begins))
             tasks.extend(task for some in mine for task in some)
         return np.array(tasks, np.int64), np.array(shares, np.int64)
 
@@ -197,10 +205,15 @@ class Plan:
         for number, phase in enumerate(self.phases):
             for chain in phase.chains:
                 extent = "rows of the batch" if chain.extent is None else f"{chain.extent} {UNITS[chain.axis]}"
-                once = ", once" if phase.once else ""
-                lines.append(f"phase {number}{once}, {chain.name}: {extent} in blocks of at most {chain.block}")
+                when = {EVERY_STEP: "", FIRST_STEP: ", once", LAST_STEP: f", every {self.period} steps"}[phase.when]
+                lines.append(f"phase {number}{when}, {chain.name}: {extent} in blocks of at most {chain.block}")
                 lines.extend(f"    {op}" for op in chain.ops)
         return "\n".join(lines)
+
+
+def _field(size):
+    """A size as a field of an op's row: a real number as its bits."""
+    return int(np.float64(size).view(np.int64)) if isinstance(size, float) else size
 
 
 def _cost(op, axis, batch_size):
@@ -208,6 +221,8 @@ def _cost(op, axis, batch_size):
     sizes = op.sizes
     if axis == "batch":
         return sizes.get("inputs", 1) * sizes.get("units", 1) + sizes.get("width", 1)
+    if axis == "columns" and OPS[op.name].axis == "features":
+        return PANEL * batch_size
     if axis == "columns":
         return PANEL * min(batch_size, sizes["columns"]) * sizes["inputs" if op.name == "dense_forward" else "units"]
     return PANEL * (batch_size if "dy" in op.operands else 4)

@@ -11,7 +11,18 @@ import weakref
 
 import numpy as np
 
-from numbanet.kernels import BATCH_SIZE, EACH, NOT_FINITE, OPERAND, SAMPLES, SCRATCH, STEP_FIELDS, WORKER
+from numbanet.kernels import (
+    BATCH_SIZE,
+    EACH,
+    NOT_FINITE,
+    OPERAND,
+    PANEL,
+    PERIOD,
+    SAMPLES,
+    SCRATCH,
+    STEP_FIELDS,
+    WORKER,
+)
 from numbanet.pace import Pace
 
 SMALL = 2**20  # bytes of an array whose place on a device is kept for the next
@@ -48,8 +59,7 @@ class Program:
         self.steps = new_steps(device) if steps is None else steps
         spaces = len(self.steps) if plan.independent and device.BATCHES_AT_ONCE else 1
         self._theta, self._work = theta, device.zeros(plan.workspace * spaces + plan.scratch * len(self.steps), dtype)
-        addresses = {op.name: device.address(op.name, dtype) for op in plan.ops if op.name not in device.FAMILIES}
-        self._ops = plan.table(addresses)
+        self._ops = plan.table(lambda op: 0 if op.name in device.FAMILIES else device.address(op.name, dtype))
         self._places = plan.outside()
         self._engine = device.Engine(
             self._ops,
@@ -66,7 +76,7 @@ class Program:
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
         self._placed = {}  # small arrays that `bind` has placed, for the next of the same shape
         self.pace = Pace(plan.cost, plan.independent and device.BATCHES_AT_ONCE)
-        self.scores = None
+        self.sums = {}  # outside arrays that kernels add to, by name
 
     @property
     def theta(self):
@@ -102,12 +112,21 @@ class Program:
         """Set the epoch's number of samples and batch size (at most the plan's)."""
         self.steps[:, BATCH_SIZE], self.steps[:, SAMPLES], self.steps[:, NOT_FINITE] = batch_size, samples, 0
         self.steps[:, SCRATCH], self.steps[:, EACH] = self.plan.scratch, self.plan.independent
+        self.steps[:, PERIOD] = self.plan.period
         if self.plan.columns:
             rows = samples if self.plan.independent else batch_size
-            if self.scores is None or len(self.scores) != rows:
-                self.scores = self.device.empty((rows, self.plan.columns), np.float64)
-                self.bind("scores", self.scores)
-            self.device.clear(self.scores)
+            self._zeros("scores", (rows, self.plan.columns))
+            self._zeros("unweighted", (rows, 1))
+            self._zeros("penalties", (self.plan.theta // PANEL, 1))
+
+    def _zeros(self, name, shape):
+        """An outside array of zeros that kernels add to, if the plan has use for it."""
+        if name not in self._places:
+            return
+        if name not in self.sums or tuple(self.sums[name].shape) != shape:
+            self.sums[name] = self.device.empty(shape, np.float64)
+            self.bind(name, self.sums[name])
+        self.device.clear(self.sums[name])
 
     def run(self, first, last, parallel=False):
         """Run the epoch's batches from `first` to `last`; parallel: in the device's other way, with the same bits.
@@ -130,8 +149,13 @@ class Program:
         return bool(self.steps[:, NOT_FINITE].any())
 
     def totals(self):
-        """Sums of the loss and the metrics over all rows since `start`."""
-        return self.device.fetch(self.scores).sum(axis=0) if self.plan.columns else np.zeros(0)
+        """Sums of the loss, penalties included, and the metrics over all rows since `start`."""
+        if not self.plan.columns:
+            return np.zeros(0)
+        totals = self.device.fetch(self.sums["scores"]).sum(axis=0)
+        if "penalties" in self.sums:
+            totals[0] += self.device.fetch(self.sums["penalties"]).sum()
+        return totals
 
     def read(self, buffer):
         """A copy of a buffer's rows."""

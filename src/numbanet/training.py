@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
+from numbanet.planner import Form
+
 SHUFFLE = 2**32  # first stream of the orders of samples; streams below belong to the parameters
 
 
@@ -39,6 +41,10 @@ class Data:
     samples: int
     classes: bool = False
     others: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def form(self, direct=False):
+        """What the plan is told; direct: the features can be read where they lie."""
+        return Form(self.classes, direct, "weights" in self.arrays)
 
     def on(self, device):
         """The same samples where the device's kernels read them, for several epochs; if there is room for them."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from numbanet import initializers, layers, losses, metrics, optimizers
+from numbanet import initializers, layers, losses, metrics, optimizers, regularizers
 from numbanet.graph import Graph
 from numbanet.layers import Input, connect
 from numbanet.names import lookup
 
 MOST_ITEMS = 100_000  # of a list
+PARTS = initializers.CLASSES | regularizers.CLASSES  # descriptions that are fields of others
 
 
 def describe(what, thing, classes):
@@ -17,8 +18,8 @@ def describe(what, thing, classes):
     config = {"class": known(what, type(thing).__name__, type(thing), classes)}
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
-        nested = dataclasses.is_dataclass(value)
-        config[field.name] = describe("initializer", value, initializers.CLASSES) if nested else value
+        part = field.name.rsplit("_", 1)[-1]  # "initializer" of kernel_initializer
+        config[field.name] = describe(part, value, PARTS) if dataclasses.is_dataclass(value) else value
     return config
 
 
@@ -29,7 +30,7 @@ def restore(what, config, classes):
     del fields["class"]
     for key, value in fields.items():
         if isinstance(value, dict):
-            fields[key] = restore(f"{key} of {what}", value, initializers.CLASSES)
+            fields[key] = restore(f"{key} of {what}", value, PARTS)
     try:
         return kind(**fields)
     except (ValueError, TypeError, OverflowError) as problem:

@@ -9,6 +9,10 @@ parameters, the workspace, the step record below, and the part of the op's axis 
 "batch" op is the rows of the batch, the axis of a "parameter" op the rows of the panels of the parameter it writes.
 Products may also be told to compute panels of columns for groups of rows of the batch: all panels of the first group,
 then those of the second. Their size `columns` is the rows of a group then, else 0. On the CPU the batch is one group.
+The axis of a "features" op, which mixes rows, is the panels of its columns, each for the whole batch; a "whole" op is
+one piece.
+
+A size may be a real number, which the row holds as the bits of a float64 (`real` in kernels/*/memory.py).
 
 Memory. Rows of activations are padded to whole vectors. A parameter (rows x width) lies in panels of 16 columns, each
 as deep as the parameter has rows, so that a product reads it from end to end; `transposed_kernel` is a copy of the
@@ -17,7 +21,9 @@ enters the network is zero; padding of other activations is anything finite. A g
 the rows under way, in the worker's scratch memory.
 
 Derivatives go by name: the gradient of operand `x` is operand `dx`, and `backward` lists the ops which compute the
-gradients of an op's operands, one each. The plan differentiates a network with nothing but this table.
+gradients of an op's operands, one each. The plan differentiates a network with nothing but this table. An activation
+whose backward op reads `y` but not `x` may overwrite its input. What an op notes for its backward op, or for later
+steps, is written too, but nothing is differentiated through it.
 """
 
 from __future__ import annotations
@@ -44,10 +50,16 @@ SCRATCH = 7  # elements of a worker's scratch memory
 SCORE = 8  # the scores' row of the batch's first row
 NOT_FINITE = 9  # set to 1 by whoever meets NaN or infinity in the samples
 EACH = 10  # 1: every sample has a row of scores, 0: every row of the batch has one
+PERIOD = 11  # steps from one update of the parameters to the next
 STEP_FIELDS = 16
 
 # The columns of the table of tasks: some ops on a part of their axis, for one worker (see the engines).
 OP_BEGIN, OP_END, FIRST, LAST, ON_BATCH, TASK_FIELDS = range(6)
+
+# When a phase runs, the first column of the table of shares.
+EVERY_STEP = 0
+FIRST_STEP = 1  # of a call
+LAST_STEP = 2  # of a period
 
 DEVICES = ("cpu", "cuda")
 
@@ -91,17 +103,25 @@ class Op:
     name: str
     operands: tuple[str, ...]
     writes: frozenset[str]
+    notes: frozenset[str]  # among them
     sizes: tuple[str, ...]
     axis: str
     backward: tuple[str, ...]
 
 
 def _entry(name, form, backward=(), axis="batch"):
-    """Read a form like "x kernel -> y | inputs units": operands read -> operands written | sizes."""
+    """Read a form like "x kernel -> y ; notes | inputs units": operands read -> written ; noted | sizes."""
     operands, _, sizes = form.partition("|")
-    reads, _, writes = operands.partition("->")
+    reads, _, written = operands.partition("->")
+    results, _, notes = written.partition(";")
     return Op(
-        name, tuple(f"{reads} {writes}".split()), frozenset(writes.split()), tuple(sizes.split()), axis, tuple(backward)
+        name,
+        tuple(f"{reads} {results} {notes}".split()),
+        frozenset(f"{results} {notes}".split()),
+        frozenset(notes.split()),
+        tuple(sizes.split()),
+        axis,
+        tuple(backward),
     )
 
 
@@ -148,6 +168,7 @@ OPS = {
         _entry("binary_accuracy", "y target -> scores | width column"),
         _entry("mean_squared_error", "y target -> scores | width column"),
         _entry("mean_absolute_error", "y target -> scores | width column"),
+        _entry("weigh", "weights -> dy unweighted scores | width"),
         # update
         _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
         _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
@@ -155,6 +176,13 @@ OPS = {
         # parameters and their gradients beside the update
         _entry("gradient_add", "gradient -> total", axis="parameter"),
         _entry("gradient_keep", "gradient -> kept", axis="parameter"),
+        _entry("gradient_take", "kept factor -> gradient", axis="parameter"),
+        _entry("gradient_accumulate", "coefficients -> gradient accumulated | column", axis="parameter"),
+        _entry("gradient_clip", " -> gradient | limit", axis="parameter"),
+        _entry("gradient_squares", "gradient -> squares", axis="parameter"),
+        _entry("sum_squares", "squares -> norms | column", axis="whole"),
+        _entry("clip_factor", "norms -> factor | width limit", axis="whole"),
+        _entry("regularize", "parameter -> gradient penalties | l1 l2 at", axis="parameter"),
         _entry("transpose", "parameter -> transposed | inputs units", axis="parameter"),
     )
 }

@@ -96,6 +96,19 @@ def relu_slope(y):
 
 
 @scalar
+def sign(x):
+    """1 where x > 0, -1 where x < 0, else 0"""
+    return where(x > ZERO, ONE, where(x < ZERO, -ONE, ZERO))
+
+
+@scalar
+def clamp(x, limit):
+    """x, kept from -limit to limit; NaN stays NaN"""
+    x = where(x > limit, limit, x)
+    return where(x < -limit, -limit, x)
+
+
+@scalar
 def softplus(z):
     """log(1 + exp(z)) without overflow"""
     return where(z <= ZERO, ZERO, z) + log1p_unit(exp(-absolute(z)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbanet import validate
 from numbanet.initializers import Initializer
 from numbanet.names import lookup
+from numbanet.regularizers import L1L2
 
 ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "softmax")
 
@@ -22,6 +23,8 @@ class ParameterSpec:
 
     shape: tuple[int, ...]
     initializer: Initializer
+    regularizer: L1L2 | None = None
+    trainable: bool = True  # False: a statistic that the layer keeps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,9 +40,21 @@ class Node:
 
 
 class Layer:
-    """Base of all layers. Subclasses are frozen dataclasses; `name` may be None until a model names them."""
+    """Base of all layers. Subclasses are dataclasses; `name` may be None until a model names them.
+
+    A description does not change, but for `trainable`: whether training updates the layer's parameters. Models look at
+    it when they train.
+    """
 
     name: str | None
+    trainable: bool = True
+
+    def __setattr__(self, name, value):
+        if name == "trainable":
+            value = validate.flag(name, value)
+        elif name in vars(self) or name not in self.__dataclass_fields__:
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be set, only trainable can; make a new layer")
+        object.__setattr__(self, name, value)
 
     def __call__(self, inputs):
         nodes = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
@@ -99,7 +114,7 @@ def width(shape):
     return math.prod(shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Input(Layer):
     """Where samples enter. shape: a sample's shape without the batch, a number n meaning (n,)."""
 

@@ -8,7 +8,7 @@ from numbanet import validate
 from numbanet.layers.base import Layer, layer_name
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Add(Layer):
     """The sum of two or more inputs of one shape."""
 
@@ -30,7 +30,7 @@ class Add(Layer):
         return y
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Concatenate(Layer):
     """Two or more vectors, one after the other."""
 

@@ -8,7 +8,7 @@ from numbanet import validate
 from numbanet.layers.base import Layer, activation, layer_name, single, width
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Activation(Layer):
     """y = activation(x); the shape stays. softmax is taken over all elements of a sample."""
 
@@ -23,12 +23,10 @@ class Activation(Layer):
         )
 
     def emit(self, build, parameters, x):
-        if self.activation == "linear":
-            return x
-        return build.activation(self.activation, x, build.buffer(x.shape))
+        return build.activation(self.activation, x)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Flatten(Layer):
     """A sample of any shape as a vector. Costs nothing: rows are flat already."""
 

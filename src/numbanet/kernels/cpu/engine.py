@@ -2,7 +2,7 @@
 
     ops     one row an op (see numbanet.kernels)
     tasks   first op, last op, first, last, is it over the batch?    one worker's piece: some ops on some rows
-    shares  once?, first task of each worker ..., end                one row a phase: who does which of its tasks
+    shares  when?, first task of each worker ..., end                one row a phase: who does which of its tasks
     steps   one step record a worker
     board   where workers meet: for each worker the next task of its share, and how many tasks it has done
 
@@ -31,12 +31,15 @@ from numbanet.kernels import (
     BATCH,
     BATCH_SIZE,
     EACH,
+    EVERY_STEP,
     FIRST,
+    FIRST_STEP,
     LAST,
     NOT_FINITE,
     ON_BATCH,
     OP_BEGIN,
     OP_END,
+    PERIOD,
     ROWS,
     SAMPLES,
     SCORE,
@@ -187,6 +190,14 @@ def _begin(step, batch):
 
 
 @piece
+def _wanted(when, step, batch, first):
+    """Does a phase run in this step of a call that began with batch `first`?"""
+    if when == FIRST_STEP:
+        return batch == first
+    return when == EVERY_STEP or (step[UPDATE] + 1) % step[PERIOD] == 0
+
+
+@piece
 def _share(ops, tasks, begin, end, theta, work, step):
     """Run some tasks; rows beyond a short last batch are left out."""
     for t in range(begin, end):
@@ -206,7 +217,7 @@ def _serially(ops, tasks, shares, theta, work, step, first, last):
     for batch in range(first, last):
         _begin(step, batch)
         for p in range(shares.shape[0]):
-            if shares[p, 0] == 0 or batch == first:
+            if _wanted(shares[p, 0], step, batch, first):
                 _share(ops, tasks, shares[p, 1], shares[p, shares.shape[1] - 1], theta, work, step)
         step[UPDATE] += 1
     restore_denormals(old)
@@ -275,7 +286,7 @@ def _work(tables, steps, board, worker, updates, first, last):
         _begin(step, batch)
         step[UPDATE] = updates + batch - first
         for phase in range(shares.shape[0]):
-            if shares[phase, 0] != 0 and batch != first:
+            if not _wanted(shares[phase, 0], step, batch, first):
                 continue
             meeting += 1
             count += shares[phase, workers + 1] - shares[phase, 1]

@@ -10,6 +10,8 @@ result does not depend on who computes which. The padding of gradients is zero.
     binary_cross_entropy          L[r] = -sum_j (t log(y) + (1 - t) log(1 - y)) / O
     softmax_cross_entropy         cross_entropy of y = softmax(x),           dx = y sum_j t - t
     sigmoid_binary_cross_entropy  binary_cross_entropy of y = sigmoid(x),    dx = (y - t) / O
+
+Where samples have weights, the loss adds to `unweighted` instead of the scores, and `weigh` follows.
 """
 
 from __future__ import annotations
@@ -128,6 +130,19 @@ def sigmoid_binary_cross_entropy(op, theta, work, step, first, last):
             store(y, r, j, probability)
             store(dx, r, j, first_lanes((probability - t) * scale, width - j, ZERO))
         scores[step[SCORE] + r, 0] += sum_of(total) / width
+
+
+@kernel
+def weigh(op, theta, work, step, first, last):
+    """scores[r, 0] += weights[r] unweighted[r]; dy[r, j] *= weights[r]; unweighted[r] = 0 for the next step"""
+    width, weights, dy = op[1], matrix(work, op, 0), matrix(work, op, 1)
+    unweighted, scores = outside_float64(op, 2), outside_float64(op, 3)
+    for r in range(first, last):
+        weight, row = weights[r, 0], step[SCORE] + r
+        for j in range(0, width, lanes(dy)):
+            store(dy, r, j, load(dy, r, j) * weight)
+        scores[row, 0] += weight * unweighted[row, 0]
+        unweighted[row, 0] = 0.0
 
 
 @kernel

@@ -52,6 +52,14 @@ def _pointer_to(dtype):
     return pointer
 
 
+@intrinsic
+def _float64_of(typingctx, bits):
+    """The float64 of some bits."""
+    return types.float64(types.int64), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], ir.DoubleType()
+    )
+
+
 _int64_pointer = _pointer_to(types.int64)
 _float64_pointer = _pointer_to(types.float64)
 
@@ -159,6 +167,11 @@ if JIT:
         return carray(_float64_pointer(op[at]), (op[at + 1], op[at + 2]))
 
     @piece
+    def real(op, k):
+        """Field k of a row, a real number, as float64"""
+        return _float64_of(op[k])
+
+    @piece
     def place(op, k):
         """Operand k, an array of any dtype outside: address, row stride and column stride in elements"""
         at = FIRST + OPERAND * k
@@ -203,6 +216,9 @@ else:
 
     def notes(like, vectors):
         return np.empty((vectors, lanes(like)), like.dtype)
+
+    def real(op, k):
+        return op[k : k + 1].view(np.float64)[0]
 
     def place(op, k):
         at = FIRST + OPERAND * k

@@ -9,18 +9,30 @@ computes for all steps of an epoch at once; schedules and bias corrections there
     momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
     gradient_add     total += g              for parameters that several layers share
-    gradient_keep    kept = g                where somebody wants to read it
+    gradient_keep    kept = g                where somebody wants to read it, or before it is clipped by a norm
     transpose        transposed[o, i] = w[i, o]
+
+Gradients on their way to the update, each with what comes of the one before:
+
+    regularize           g += l1 sign(w) + 2 l2 w
+    gradient_accumulate  s += g;  g = a s;  s = b s      the sum over some steps; a, b coefficients
+    gradient_squares     squares[i] = sum_j g[i, j]**2
+    sum_squares          norms[k] = sum_i squares[i]     of parameter k
+    clip_factor          factor = min(1, limit / sqrt(sum_k norms[k]))
+    gradient_take        g = factor kept
+    gradient_clip        g = min(max(g, -limit), limit)
 """
 
 from __future__ import annotations
 
-from numbanet.kernels import BATCH, PANEL
-from numbanet.kernels.cpu.memory import matrix, outside_float64, scratch
-from numbanet.kernels.cpu.simd import at, lanes, load, splat, store
+import math
+
+from numbanet.kernels import BATCH, PANEL, ROWS
+from numbanet.kernels.cpu.memory import matrix, outside_float64, real, scratch
+from numbanet.kernels.cpu.simd import at, lanes, load, splat, store, sum_of
 from numbanet.kernels.cpu.tile import transpose as transpose_square
 from numbanet.kernels.jit import kernel
-from numbanet.kernels.scalar import sqrt
+from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, sign, sqrt
 
 
 @kernel
@@ -88,6 +100,89 @@ def gradient_keep(op, theta, work, step, first, last):
     for i in range(first, last):
         for j in range(0, PANEL, lanes(kept)):
             store(kept, i, j, load(gradient, i - first, j))
+
+
+@kernel
+def gradient_take(op, theta, work, step, first, last):
+    """gradient[i, j] = factor kept[i, j]; without a factor, 1"""
+    kept, factor, gradient = matrix(work, op, 0), matrix(work, op, 1), scratch(work, op, 2, step)
+    share = splat(kept, factor[0, 0] if factor.shape[0] else ONE)
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(kept)):
+            store(gradient, i - first, j, share * load(kept, i, j))
+
+
+@kernel
+def gradient_accumulate(op, theta, work, step, first, last):
+    """accumulated += gradient; gradient = a accumulated; accumulated = b accumulated; coefficients: ..., a, b"""
+    coefficients, gradient = outside_float64(op, 0), scratch(work, op, 1, step)
+    accumulated, column = matrix(theta, op, 2), op[1]
+    now = coefficients[step[BATCH]]
+    a, b = splat(gradient, now[column]), splat(gradient, now[column + 1])
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(gradient)):
+            total = load(accumulated, i, j) + load(gradient, i - first, j)
+            store(gradient, i - first, j, a * total)
+            store(accumulated, i, j, b * total)
+
+
+@kernel
+def gradient_clip(op, theta, work, step, first, last):
+    """gradient[i, j] = min(max(gradient[i, j], -limit), limit)"""
+    gradient = scratch(work, op, 0, step)
+    limit = splat(gradient, real(op, 1))
+    for i in range(last - first):
+        for j in range(0, PANEL, lanes(gradient)):
+            store(gradient, i, j, clamp(load(gradient, i, j), limit))
+
+
+@kernel
+def gradient_squares(op, theta, work, step, first, last):
+    """squares[i] = sum_j gradient[i, j]**2, 16 to a row"""
+    gradient, squares = scratch(work, op, 0, step), matrix(work, op, 1)
+    for i in range(first, last):
+        total = splat(gradient, ZERO)
+        for j in range(0, PANEL, lanes(gradient)):
+            g = load(gradient, i - first, j)
+            total += g * g
+        squares[i // PANEL, i % PANEL] = sum_of(total)
+
+
+@kernel
+def sum_squares(op, theta, work, step, first, last):
+    """norms[column] = sum_i squares[i]"""
+    squares, norms, column = matrix(work, op, 0), matrix(work, op, 1), op[1]
+    found = splat(squares, ZERO)
+    for i in range(squares.shape[0]):
+        for j in range(0, PANEL, lanes(squares)):
+            found += load(squares, i, j)
+    norms[0, column] = sum_of(found)
+
+
+@kernel
+def clip_factor(op, theta, work, step, first, last):
+    """factor = limit / norm where the norm, sqrt(sum_k norms[k]), is larger than the limit, else 1"""
+    norms, factor, width, limit = matrix(work, op, 0), matrix(work, op, 1), op[1], real(op, 2)
+    found = 0.0
+    for k in range(width):
+        found += norms[0, k]
+    norm = math.sqrt(found)
+    factor[0, 0] = 1.0 if norm <= limit else limit / norm  # of NaN: NaN
+
+
+@kernel
+def regularize(op, theta, work, step, first, last):
+    """gradient += l1 sign(w) + 2 l2 w; penalties[at + i] += B sum_j (l1 |w[i, j]| + l2 w[i, j]**2)"""
+    w, gradient, penalties = matrix(theta, op, 0), scratch(work, op, 1, step), outside_float64(op, 2)
+    l1, l2, begin = splat(w, real(op, 1)), splat(w, real(op, 2)), op[3]
+    for i in range(first, last):
+        total = splat(w, ZERO)
+        for j in range(0, PANEL, lanes(w)):
+            value = load(w, i, j)
+            slope = l1 * sign(value) + (l2 + l2) * value
+            store(gradient, i - first, j, load(gradient, i - first, j) + slope)
+            total += l1 * absolute(value) + l2 * value * value
+        penalties[begin + i, 0] += step[ROWS] * sum_of(total)
 
 
 @kernel

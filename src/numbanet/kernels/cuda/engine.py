@@ -22,12 +22,16 @@ from numbanet.kernels import (
     BATCH,
     BATCH_SIZE,
     EACH,
+    EVERY_STEP,
     FIRST,
+    FIRST_STEP,
     LAST,
+    LAST_STEP,
     NOT_FINITE,
     ON_BATCH,
     OP_BEGIN,
     OP_END,
+    PERIOD,
     ROWS,
     SAMPLES,
     SCORE,
@@ -120,7 +124,9 @@ def walker(dtype, numbers):
                     _begin(step, step[BATCH] + 1 if batch == NEXT else batch)
                 meet()
             for phase in range(begin, end):
-                if tables[tables[SHARES] + phase * tables[SHARE_FIELDS]] == 0 or batch == first:
+                when = tables[tables[SHARES] + phase * tables[SHARE_FIELDS]]
+                last_step = (step[UPDATE] + 1) % step[PERIOD] == 0
+                if when == EVERY_STEP or (when == FIRST_STEP and batch == first) or (when == LAST_STEP and last_step):
                     share(tables, phase, block, theta, work, step)
                     meeting += 1
                     if several:
@@ -223,7 +229,7 @@ class Engine:
 
     def _step_by_step(self, count):
         """`count` steps, each a graph of one launch a phase."""
-        once = [phase for phase, share in enumerate(self._shares) if share[0] != 0]
+        once = [phase for phase, share in enumerate(self._shares) if share[0] == FIRST_STEP]
         each = [phase for phase in range(len(self._shares)) if phase not in once]
         for phase in once:
             self._launch(SAME, SAME + 1, phase, phase + 1)

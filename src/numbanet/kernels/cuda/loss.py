@@ -9,6 +9,8 @@ A loss writes the gradient of its mean over the batch and adds each row's value 
     binary_cross_entropy          L[r] = -sum_j (t log(y) + (1 - t) log(1 - y)) / O
     softmax_cross_entropy         cross_entropy of y = softmax(x),           dx = y sum_j t - t
     sigmoid_binary_cross_entropy  binary_cross_entropy of y = sigmoid(x),    dx = (y - t) / O
+
+Where samples have weights, the loss adds to `unweighted` instead of the scores, and `weigh` follows.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 from numbanet.kernels import ROWS, SCORE, scalar
 from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, meet, shared, thread
 from numbanet.kernels.cuda.launch import THREADS
-from numbanet.kernels.cuda.memory import cast, matrix, outside_float64
+from numbanet.kernels.cuda.memory import cast, matrix, outside_float64, quotient, remainder
 from numbanet.kernels.cuda.pointwise import row_max
 from numbanet.kernels.cuda.target import kernel, piece
 from numbanet.kernels.scalar import ONE, ZERO, exp, log
@@ -105,6 +107,20 @@ def sigmoid_binary_cross_entropy(op, theta, work, step, first, last):
         total = group_sum(total, slots)
         if r < last:
             _score(scores, step, r, 0, total / op[1])
+
+
+@kernel
+def weigh(op, theta, work, step, first, last):
+    """scores[r, 0] += weights[r] unweighted[r]; dy[r, j] *= weights[r]; unweighted[r] = 0 for the next step"""
+    width, (weights, ws), (dy, dys) = op[1], matrix(work, op, 0), matrix(work, op, 1)
+    (unweighted, us), (scores, ss) = outside_float64(op, 2), outside_float64(op, 3)
+    for e in range(thread(), (last - first) * width, THREADS):
+        r, j = first + quotient(e, width), remainder(e, width)
+        dy[r * dys + j] *= weights[r * ws]
+    for r in range(first + thread(), last, THREADS):
+        row = step[SCORE] + r
+        scores[row * ss] += weights[r * ws] * unweighted[row * us]
+        unweighted[row * us] = 0.0
 
 
 @piece

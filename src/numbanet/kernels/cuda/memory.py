@@ -55,6 +55,9 @@ if SIMULATED:
     def outside_float64(op, k):
         return _outside(op, k, np.float64)
 
+    def real(op, k):
+        return op[k : k + 1].view(np.float64)[0]
+
     def read(dtype):
         def element(address, index, like):
             return like.dtype.type(_array(address + index * np.dtype(dtype).itemsize, 1, dtype)[0])
@@ -151,6 +154,18 @@ else:
         return computed
 
     quotient, remainder = _of_counts("udiv"), _of_counts("urem")
+
+    @intrinsic
+    def _float64_of(typingctx, bits):
+        """The float64 of some bits"""
+        return types.float64(types.int64), lambda context, builder, signature, arguments: builder.bitcast(
+            arguments[0], ir.DoubleType()
+        )
+
+    @piece
+    def real(op, k):
+        """Field k of a row, a real number, as float64"""
+        return _float64_of(op[k])
 
     @intrinsic
     def atomic_add(typingctx, pointer, index, value):

@@ -9,25 +9,43 @@ computes for all steps of an epoch at once; schedules and bias corrections there
     momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
     gradient_add     total += g              for parameters that several layers share
-    gradient_keep    kept = g                where somebody wants to read it
+    gradient_keep    kept = g                where somebody wants to read it, or before it is clipped by a norm
     transpose        transposed[o, i] = w[i, o]
+
+Gradients on their way to the update, each with what comes of the one before:
+
+    regularize           g += l1 sign(w) + 2 l2 w
+    gradient_accumulate  s += g;  g = a s;  s = b s      the sum over some steps; a, b coefficients
+    gradient_squares     squares[i] = sum_j g[i, j]**2
+    sum_squares          norms[k] = sum_i squares[i]     of parameter k
+    clip_factor          factor = min(1, limit / sqrt(sum_k norms[k]))
+    gradient_take        g = factor kept
+    gradient_clip        g = min(max(g, -limit), limit)
 """
 
 from __future__ import annotations
 
-from numbanet.kernels import BATCH, PANEL
-from numbanet.kernels.cuda.block import thread
+import math
+
+from numbanet.kernels import BATCH, OPERAND, PANEL, ROWS
+from numbanet.kernels.cuda.block import meet, shared, thread
 from numbanet.kernels.cuda.launch import THREADS
-from numbanet.kernels.cuda.memory import cast, matrix, outside_float64, quotient, remainder, scratch
+from numbanet.kernels.cuda.memory import FIRST, cast, matrix, outside_float64, quotient, real, remainder, scratch
 from numbanet.kernels.cuda.target import kernel, piece
-from numbanet.kernels.scalar import sqrt
+from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, sign, sqrt
 
 
 @piece
-def _coefficient(op, step, column, like):
-    """A coefficient of the step under way, which is operand 1"""
-    coefficients, stride = outside_float64(op, 1)
+def _coefficient(op, step, column, like, k=1):
+    """A coefficient of the step under way, which is operand k"""
+    coefficients, stride = outside_float64(op, k)
     return cast(like, coefficients[step[BATCH] * stride + column])
+
+
+@piece
+def _rows(op, k):
+    """Rows of operand k"""
+    return op[FIRST + OPERAND * k + 1]
 
 
 @kernel
@@ -87,6 +105,91 @@ def gradient_keep(op, theta, work, step, first, last):
     (gradient, _), (kept, _) = scratch(work, op, 0, step), matrix(work, op, 1)
     for e in range(thread(), (last - first) * PANEL, THREADS):
         kept[first * PANEL + e] = gradient[e]
+
+
+@kernel
+def gradient_take(op, theta, work, step, first, last):
+    """gradient[i, j] = factor kept[i, j]; without a factor, 1"""
+    (kept, _), (factor, _), (gradient, _) = matrix(work, op, 0), matrix(work, op, 1), scratch(work, op, 2, step)
+    share = cast(kept, ONE)
+    if _rows(op, 1) > 0:
+        share = factor[0]
+    for e in range(thread(), (last - first) * PANEL, THREADS):
+        gradient[e] = share * kept[first * PANEL + e]
+
+
+@kernel
+def gradient_accumulate(op, theta, work, step, first, last):
+    """accumulated += gradient; gradient = a accumulated; accumulated = b accumulated; coefficients: ..., a, b"""
+    (gradient, _), (accumulated, _) = scratch(work, op, 1, step), matrix(theta, op, 2)
+    a, b = _coefficient(op, step, op[1], gradient, 0), _coefficient(op, step, op[1] + 1, gradient, 0)
+    for e in range(thread(), (last - first) * PANEL, THREADS):
+        k = first * PANEL + e
+        total = accumulated[k] + gradient[e]
+        gradient[e] = a * total
+        accumulated[k] = b * total
+
+
+@kernel
+def gradient_clip(op, theta, work, step, first, last):
+    """gradient[i, j] = min(max(gradient[i, j], -limit), limit)"""
+    gradient, _ = scratch(work, op, 0, step)
+    limit = cast(gradient, real(op, 1))
+    for e in range(thread(), (last - first) * PANEL, THREADS):
+        gradient[e] = clamp(gradient[e], limit)
+
+
+@kernel
+def gradient_squares(op, theta, work, step, first, last):
+    """squares[i] = sum_j gradient[i, j]**2, 16 to a row"""
+    (gradient, _), (squares, _) = scratch(work, op, 0, step), matrix(work, op, 1)
+    for i in range(thread(), last - first, THREADS):
+        total = cast(gradient, ZERO)
+        for j in range(PANEL):
+            total += gradient[i * PANEL + j] * gradient[i * PANEL + j]
+        squares[first + i] = total
+
+
+@kernel
+def sum_squares(op, theta, work, step, first, last):
+    """norms[column] = sum_i squares[i]"""
+    (squares, _), (norms, _), slots = matrix(work, op, 0), matrix(work, op, 1), shared(work)
+    found = cast(squares, ZERO)
+    for e in range(thread(), _rows(op, 0) * PANEL, THREADS):
+        found += squares[e]
+    slots[thread()] = found
+    meet()
+    if thread() == 0:
+        for k in range(1, THREADS):
+            found += slots[k]
+        norms[op[1]] = found
+    meet()
+
+
+@kernel
+def clip_factor(op, theta, work, step, first, last):
+    """factor = limit / norm where the norm, sqrt(sum_k norms[k]), is larger than the limit, else 1"""
+    (norms, _), (factor, _) = matrix(work, op, 0), matrix(work, op, 1)
+    if thread() == 0:
+        found, limit = 0.0, real(op, 2)
+        for k in range(op[1]):
+            found += norms[k]
+        norm = math.sqrt(found)
+        factor[0] = cast(factor, 1.0 if norm <= limit else limit / norm)  # of NaN: NaN
+
+
+@kernel
+def regularize(op, theta, work, step, first, last):
+    """gradient += l1 sign(w) + 2 l2 w; penalties[at + i] += B sum_j (l1 |w[i, j]| + l2 w[i, j]**2)"""
+    (w, _), (gradient, _), (penalties, apart) = matrix(theta, op, 0), scratch(work, op, 1, step), outside_float64(op, 2)
+    l1, l2, begin = cast(w, real(op, 1)), cast(w, real(op, 2)), op[3] + first
+    for i in range(thread(), last - first, THREADS):
+        total = cast(w, ZERO)
+        for j in range(PANEL):
+            value = w[(first + i) * PANEL + j]
+            gradient[i * PANEL + j] += l1 * sign(value) + (l2 + l2) * value
+            total += l1 * absolute(value) + l2 * value * value
+        penalties[(begin + i) * apart] += step[ROWS] * total
 
 
 @kernel

@@ -35,8 +35,8 @@ ORDER = [
     ["program"],
     ["training", "summary"],
     ["model"],
-    ["gradients", "io", "data", "warmup"],
-    ["sources", "cli"],
+    ["gradients", "report", "io", "data", "warmup"],
+    ["sources", "plot", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Imported inside a function, by a module below: Model.save, a method users expect, is one line.

@@ -9,6 +9,7 @@ from numbanet.layers import Activation, Add, Concatenate, Dense, Flatten, Input
 from numbanet.model import Model, Sequential
 from numbanet.optimizers import SGD, Adam
 from numbanet.regularizers import L1, L1L2, L2
+from numbanet.report import GradientReport, LayerGradient, gradient_report
 from numbanet.training import History
 from numbanet.warmup import warmup
 
@@ -26,8 +27,10 @@ __all__ = [
     "Dense",
     "Flatten",
     "GradientCheck",
+    "GradientReport",
     "History",
     "Input",
+    "LayerGradient",
     "Model",
     "Orthogonal",
     "RandomNormal",
@@ -37,6 +40,7 @@ __all__ = [
     "data",
     "get_num_threads",
     "gradient_check",
+    "gradient_report",
     "load",
     "set_num_threads",
     "warmup",

@@ -68,11 +68,16 @@ def gradient_check(model, X, y, eps=1e-6):
     return GradientCheck(worst.error, worst.parameter, worst.index, worst.analytic, worst.numeric, checked)
 
 
-def in_float64(model):
-    """A twin of the model in float64, with the same graph, weights and settings."""
+def need_compiled(model):
+    """TypeError for what is not a model, ValueError for one that is not compiled."""
     if not isinstance(model, Model):
         raise TypeError(f"model must be a numbanet model, not {type(model).__name__}")
     model._need_compiled()
+
+
+def in_float64(model):
+    """A twin of the model in float64, with the same graph, weights and settings."""
+    need_compiled(model)
     twin = Model.__new__(Model)
     twin._build(model.graph, model.seed, "float64")
     twin.to(model.device)
@@ -93,10 +98,17 @@ def gradients(model, data):
     program = model._program("gradient", data.samples, data.form())
     program.steps[:, UPDATE] = 0
     run_epoch(program, data, np.arange(data.samples), data.samples)
-    buffers = program.plan.gradients
+    found = kept(program, model.graph)
     return {
-        parameter.name: replace(parameter, offset=buffers[parameter.name].offset).unpack(program.work)
+        parameter.name: found.get(parameter.name, np.zeros(parameter.shape)) for parameter in model.graph.parameters
+    }
+
+
+def kept(program, graph):
+    """The gradients that a "gradient" program has computed, name -> array, of the parameters that get one."""
+    buffers, work = program.plan.gradients, program.work
+    return {
+        parameter.name: replace(parameter, offset=buffers[parameter.name].offset).unpack(work)
+        for parameter in graph.parameters
         if parameter.name in buffers
-        else np.zeros(parameter.shape)
-        for parameter in model.graph.parameters
     }

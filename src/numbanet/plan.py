@@ -138,6 +138,7 @@ class Plan:
     scratch: int = 0  # elements for each worker
     gradients: dict[str, Buffer] = field(default_factory=dict)  # of parameters, by name, where they are kept
     outputs: dict = field(default_factory=dict)  # of the graph's nodes: Node -> Buffer
+    deltas: dict = field(default_factory=dict)  # the loss's derivatives by these, where there are: Node -> Buffer
     columns: int = 0  # of the scores: the loss and the metrics
     period: int = 1  # steps to an update
 

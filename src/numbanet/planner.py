@@ -85,6 +85,7 @@ def build_plan(graph: Graph, mode, batch_size, form=Form(), goal=Goal(), geometr
     if mode in ("gradient", "train"):
         backward, parameters = build.differentiate()
         after += backward
+        plan.deltas = {node: build.gradient(value) for node, value in values.items() if build.gradient(value)}
     forward = fused(build.ops)
     if form.direct:
         before = read_directly(before, forward, [op for ops in parameters.values() for op in ops], mode == "predict")

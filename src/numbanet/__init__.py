@@ -1,6 +1,6 @@
 """numbanet: neural networks as loop-level Numba kernels under a Keras-shaped API."""
 
-from numbanet import data
+from numbanet import data, plot
 from numbanet.gradients import GradientCheck, gradient_check
 from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUniform, VarianceScaling
 from numbanet.io.checkpoint import load
@@ -42,6 +42,7 @@ __all__ = [
     "gradient_check",
     "gradient_report",
     "load",
+    "plot",
     "set_num_threads",
     "warmup",
 ]

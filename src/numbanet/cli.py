@@ -33,7 +33,7 @@ def main(arguments=None):
         where = f": {problem.filename}" if problem.filename else ""
         print(f"numbanet: {problem.strerror or problem}{where}", file=sys.stderr)
         return 1
-    except (ValueError, TypeError, MemoryError, kernels.DeviceError) as problem:
+    except (ValueError, TypeError, MemoryError, ImportError, kernels.DeviceError) as problem:
         print(f"numbanet: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -60,6 +60,9 @@ def parser():
     _device_option(train)
     train.add_argument("--threads", type=int, help="threads to use (all)")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.add_argument("--validation-split", type=float, default=0.0, metavar="SHARE",
+                       help="share of the training samples that only judges, after each epoch (none)")  # fmt: skip
+    train.add_argument("--plot", metavar="FILE", help="draw loss and metric by epoch, and the boundary for two inputs")
     train.add_argument("--save", metavar="FILE", help="write the trained model, such as model.safetensors")
 
     predict = _command(commands, "predict", predict_command, "print the network's output, a line a sample")
@@ -127,14 +130,17 @@ def train_command(options):
     """Train, print the figures of the held-out part, save."""
     if options.threads is not None:
         nn.set_num_threads(options.threads)
+    if options.plot:
+        nn.plot.check(options.plot)  # not after minutes of training
     began = time.perf_counter()
     samples = sources.read(options.data, options.target, options.labels)
     model = network(options, samples.X.shape[1:], sources.problem(samples.y)).to(options.device)
     if options.save:
-        sources.check_directory(options.save)  # not after minutes of training
+        sources.check_directory(options.save)
     verbose = 0 if options.quiet else 1
     X, y = samples.part(samples.train)
-    history = model.fit(X, y, batch_size=options.batch_size, epochs=options.epochs, verbose=verbose)
+    settings = {"epochs": options.epochs, "validation_split": options.validation_split, "verbose": verbose}
+    history = model.fit(X, y, batch_size=options.batch_size, **settings)
     print(
         f"{options.data}: {model.graph.count} parameters, {len(history.epoch)} of {options.epochs} epochs on "
         f"{len(X)} samples, {time.perf_counter() - began:.1f} s"
@@ -143,6 +149,9 @@ def train_command(options):
     if options.save:
         model.save(options.save)
         print(f"saved to {options.save}")
+    if options.plot and history.epoch:
+        nn.plot.training(history, model, X, y, options.plot)
+        print(f"drawn in {options.plot}")
     return 130 if len(history.epoch) < options.epochs else 0
 
 

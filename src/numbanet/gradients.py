@@ -68,16 +68,16 @@ def gradient_check(model, X, y, eps=1e-6):
     return GradientCheck(worst.error, worst.parameter, worst.index, worst.analytic, worst.numeric, checked)
 
 
-def need_compiled(model):
-    """TypeError for what is not a model, ValueError for one that is not compiled."""
+def need_model(model):
+    """The model; TypeError for anything else."""
     if not isinstance(model, Model):
         raise TypeError(f"model must be a numbanet model, not {type(model).__name__}")
-    model._need_compiled()
+    return model
 
 
 def in_float64(model):
     """A twin of the model in float64, with the same graph, weights and settings."""
-    need_compiled(model)
+    need_model(model)._need_compiled()
     twin = Model.__new__(Model)
     twin._build(model.graph, model.seed, "float64")
     twin.to(model.device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numbanet.gradients import kept, need_compiled
+from numbanet.gradients import kept, need_model
 from numbanet.program import Program
 from numbanet.training import run_epoch
 
@@ -125,17 +125,14 @@ def gradient_report(model, X, y, verbose=True):
 
     ValueError if the model is not compiled, no layer is trainable or the data does not fit.
     """
-    need_compiled(model)
+    need_model(model)._need_compiled()
     data, graph = model._data(X, y), model.graph
     frozen = graph.frozen()
     if len(frozen) == len(graph.parameters):
         raise ValueError("no layer of the model is trainable: there are no gradients to report")
-    plan = model._plan("gradient", data.samples, data.form())
-    program = Program(plan, model._device, model.dtype, model._memory)  # its own: as large as all samples together
-    means = run_epoch(program, data, np.arange(data.samples), data.samples)
+    program, loss = differentiated(model, data)
     gradients = kept(program, graph)
     rows = [_row(model, layer, program, gradients, frozen) for layer in graph.layers if graph.of_layer[layer]]
-    loss = float(means[0] + graph.penalty(model._theta))
     verdict, reason = _verdict(rows, loss)
     report = GradientReport(
         rows,
@@ -149,6 +146,17 @@ def gradient_report(model, X, y, verbose=True):
     if verbose:
         print(report)
     return report
+
+
+def differentiated(model, data):
+    """A program that has computed all gradients over the data as one batch, and the loss.
+
+    It is not kept with the model's others: its workspace is as large as all samples together.
+    """
+    plan = model._plan("gradient", data.samples, data.form())
+    program = Program(plan, model._device, model.dtype, model._memory)
+    means = run_epoch(program, data, np.arange(data.samples), data.samples)
+    return program, float(means[0] + model.graph.penalty(model._theta))
 
 
 def _row(model, layer, program, gradients, frozen):

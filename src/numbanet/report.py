@@ -156,7 +156,7 @@ def differentiated(model, data):
     plan = model._plan("gradient", data.samples, data.form())
     program = Program(plan, model._device, model.dtype, model._memory)
     means = run_epoch(program, data, np.arange(data.samples), data.samples)
-    return program, float(means[0] + model.graph.penalty(model._theta))
+    return program, float(means[0] + model.graph.penalty(model._theta, model.graph.frozen()))  # others are in it
 
 
 def _row(model, layer, program, gradients, frozen):

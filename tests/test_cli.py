@@ -100,6 +100,23 @@ def test_every_named_data_set_trains(run, name):
     assert ("mae" if name == "sine" else "accuracy") in out
 
 
+@pytest.mark.parametrize(("name", "panels"), [("moons", 3), ("sine", 2)])
+def test_train_draws_a_picture(run, tmp_path, name, panels, monkeypatch):
+    """Loss and metric, with the validation's curves, and the boundary where there is one; training stays the same."""
+    drawn, training = [], nn.plot.training
+    monkeypatch.setattr(nn.plot, "training", lambda *given: drawn.append(training(*given)))
+    words = ["train", name, "--epochs", "3", "--quiet", "--layers", "8", "--validation-split", "0.25"]
+    status, out, err = run(*words, "--plot", str(tmp_path / "a.png"))
+    assert (status, err) == (0, "")
+    assert f"drawn in {tmp_path / 'a.png'}" in out
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    (figure,) = drawn
+    assert len(figure.axes) == panels
+    assert [len(axes.lines) for axes in figure.axes[:2]] == [2, 2]
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 3]
+    assert run(*words)[1].splitlines()[1] == out.splitlines()[1]
+
+
 def test_no_hidden_layer(run):
     assert run("train", "blobs", "--layers", "", "--epochs", "1", "--quiet")[0] == 0
 
@@ -158,6 +175,9 @@ def test_arrays_and_images(run, tmp_path):
         (["train", "digits", "--activation", "rellu"], 2, "invalid choice: 'rellu'"),
         (["train", "digits", "--threads", "0"], 1, "0 threads: expected 1 to"),
         (["train", "digits", "--save", "/no/such/directory/m"], 1, "no directory /no/such/directory"),
+        (["train", "digits", "--plot", "/no/such/directory/a.png"], 1, "no directory /no/such/directory"),
+        (["train", "digits", "--plot", "a.jpg"], 1, "unknown kind of picture '.jpg'; known: .png, .svg, .pdf"),
+        (["train", "digits", "--validation-split", "1"], 1, "validation_split must be at least 0 and below 1"),
         (["predict", "no.safetensors", "digits"], 1, "No such file or directory: no.safetensors"),
         (["predict", __file__, "digits"], 1, "is not a numbanet model"),
         (["info", __file__], 1, "is not a numbanet model"),

@@ -17,7 +17,7 @@ def block(name):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", ["example", "graph"])
+@pytest.mark.parametrize("name", ["example", "graph", "diagnostics"])
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block(name), name, "exec"), {})
@@ -26,6 +26,9 @@ def test_examples_run(name, tmp_path, monkeypatch, capsys):
         assert float(re.search(r"'accuracy': ([\d.]+)", shown)[1]) >= 0.95
         assert (tmp_path / "digits.safetensors").exists()
         assert len(block(name).splitlines()) == 12
+    elif name == "diagnostics":
+        assert "vanishing: the delta of dense_1" in shown
+        assert (tmp_path / "gradients.png").exists()
     else:
         assert float(re.search(r"error ([\d.e-]+)", shown)[1]) < 1e-6
 

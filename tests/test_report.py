@@ -1,6 +1,7 @@
 """The gradient report: its numbers against NumPy, its verdict on nets that are known to be well or ill."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import unchanged
 import numbanet as nn
 from numbanet import report as module
 from numbanet.gradients import gradients, in_float64, loss
+from numbanet.kernels import OPS
 
 RNG = np.random.default_rng(0)
 X, LABELS, VALUES = RNG.standard_normal((128, 32)), RNG.integers(0, 10, 128), RNG.standard_normal((128, 1))
@@ -229,6 +231,17 @@ def test_frozen_layers_are_shown_as_such():
         layer.trainable = False
     with pytest.raises(ValueError, match="no layer of the model is trainable"):
         report_of(model)
+
+
+def test_layers_that_no_gradient_can_reach_are_shown_as_such(monkeypatch):
+    """Behind an activation without a derivative."""
+    monkeypatch.setitem(OPS, "tanh_forward", replace(OPS["tanh_forward"], backward=()))
+    layers = [nn.Dense(4, "relu"), nn.Dense(4), nn.Activation("tanh"), nn.Dense(4, "relu"), nn.Dense(10, "softmax")]
+    model = nn.Sequential([nn.Input(32), *layers], seed=0)
+    model.compile("sgd", "cross_entropy")
+    found = report_of(model)
+    assert [row.note for row in found.rows] == ["no gradient", "no gradient", "", ""]
+    assert (found.verdict, found.reason) == ("vanishing", "no gradient reaches dense_1, dense_2.")
 
 
 def test_a_shared_layer_has_one_row():

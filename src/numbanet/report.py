@@ -238,6 +238,9 @@ def _verdict(rows, loss):
     strange = [row.layer for row in rows if not math.isfinite((row.delta or 0) + (row.gradient or 0))]
     if strange:
         return "exploding", f"the gradient of {_some(strange)} is beyond all numbers."
+    cut = [row.layer for row in rows if row.note == "no gradient"]
+    if cut:
+        return "vanishing", f"no gradient reaches {_some(cut)}."
     reached = [k for k, row in enumerate(rows) if row.delta is not None]
     if not any(rows[k].delta for k in reached):
         if loss < 1e-6:

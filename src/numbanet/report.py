@@ -27,6 +27,7 @@ ALIVE = {  # name -> outputs at which the slope is not (about) 0
     "gelu": lambda y, alpha: (y > 0) | (y < -1e-3),  # both come back to 0 far below it
     "swish": lambda y, alpha: (y > 0) | (y < -1e-3),
 }
+KINDS = {"LeakyReLU": "leaky_relu", "ELU": "elu"}  # layers that are an activation with a parameter
 RANGES = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "tanh": (-1, 1), "softsign": (-1, 1)}
 EDGE = 0.01  # of a range: nearer to its ends an output is saturated
 
@@ -170,10 +171,10 @@ def _row(model, layer, program, gradients, frozen):
     nodes = [node for node in graph.nodes if node.layer is layer]
     deltas = [program.read(plan.deltas[node]) for node in nodes if node in plan.deltas]
     dead, saturated = _flat_shares(graph, nodes, program)
-    kind, name = type(layer).__name__, _activation(layer)[0]
+    kind, activation = type(layer).__name__, _activation(layer)[0]
     return LayerGradient(
         layer=graph.names[layer],
-        kind=kind if name == "linear" else f"{kind}, {name}",
+        kind=kind if activation == "linear" else f"{kind}, {getattr(activation, 'name', activation)}",
         gradient=None if flat is None else _norm([flat]),
         mean=None if flat is None else float(np.abs(flat).mean()),
         weights=_norm([parameter.unpack(model._theta) for parameter in own]),
@@ -189,10 +190,9 @@ def _norm(arrays):
 
 
 def _activation(layer):
-    """The name of a layer's activation, and its slope below 0 or the like if it has one."""
-    activation = getattr(layer, "activation", None) or "linear"
-    alpha = next((at.alpha for at in (activation, layer) if hasattr(at, "alpha")), 1.0)
-    return getattr(activation, "name", activation), alpha
+    """The activation of a layer, a name or the description of a function, and its parameter, if the layer has one."""
+    activation = getattr(layer, "activation", None) or KINDS.get(type(layer).__name__, "linear")
+    return activation, getattr(layer, "negative_slope", getattr(layer, "alpha", 1.0))
 
 
 def _flat_shares(graph, nodes, program):
@@ -204,6 +204,8 @@ def _flat_shares(graph, nodes, program):
     if not shown:
         return None, None
     name, alpha = _activation(shown[0].layer)
+    if not isinstance(name, str):  # a user's function, whatever it is called
+        return None, None
     outputs = np.concatenate([program.read(program.plan.outputs[node]).reshape(-1, node.shape[-1]) for node in shown])
     dead = saturated = None
     if name in ALIVE:

@@ -90,7 +90,7 @@ def activation_functions(names=None, path=None):
     softmax and log_softmax, functions of vectors, are shown for (z, 0): the first output, its slope by z.
     """
     canvas.check(path)
-    names = list(ACTIVATIONS) if names is None else [names] if isinstance(names, str) else list(names)
+    names = list(ACTIVATIONS) if names is None else list(names) if isinstance(names, list | tuple) else [names]
     if not names:
         raise ValueError(f"no activation to draw; known: {', '.join(ACTIVATIONS)}")
     z = np.linspace(-4, 4, 401)
@@ -111,7 +111,7 @@ def activation_functions(names=None, path=None):
 
 
 def _shown(name):
-    name = getattr(name, "name", name)
+    name = getattr(name, "name", getattr(name, "__name__", name))
     return f"{name} of (z, 0)" if name in ("softmax", "log_softmax") else str(name)
 
 

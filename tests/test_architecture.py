@@ -33,7 +33,7 @@ ORDER = [
     ["planner"],
     ["pace"],
     ["program"],
-    ["training", "summary"],
+    ["training", "summary", "sharing", "parts"],
     ["model"],
     ["gradients", "report", "io", "data", "warmup"],
     ["sources", "plot", "cli"],

@@ -2,13 +2,15 @@
 
 Layout of theta: each parameter is a matrix of rows x width, the width padded to whole panels of 16 columns (padding
 always zero) and the panels one after the other; then one block of the same layout for every slot of the optimiser.
+Models that share weights (see numbanet.sharing) share theta: all their parameters, then the slots of each model.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,11 +26,12 @@ def padded(count):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter's place in theta."""
+    """A parameter's place in theta. slots: where it is in the optimiser's first slot, None if slots follow weights."""
 
     name: str
     shape: tuple[int, ...]
     offset: int
+    slots: int | None = None
 
     @property
     def rows(self):
@@ -64,20 +67,24 @@ class Parameter:
 
     def slot(self, index, name, size):
         """The same layout in the optimiser's slot `index`; `size` is that of all parameters."""
-        return Parameter(f"{self.name}:{name}", self.shape, self.offset + (index + 1) * size)
+        first = self.offset + size if self.slots is None else self.slots
+        return Parameter(f"{self.name}:{name}", self.shape, first + index * size)
 
 
 class Graph:
-    """The nodes between inputs and output, in an order in which each comes after the nodes it needs."""
+    """The nodes between inputs and output, in an order in which each comes after the nodes it needs.
 
-    def __init__(self, inputs, output):
+    names: of layers that have one already, in the graph from which this one is made.
+    """
+
+    def __init__(self, inputs, output, names=None):
         self.inputs: tuple[Node, ...] = tuple(inputs)
         self.output: Node = output
         if len(set(self.inputs)) < len(self.inputs):
             raise ValueError("a model's inputs name one Input twice")
         self.nodes = _ordered(self.inputs, output)
         self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
-        self.names = _named(self.layers)
+        self.names = named(self.layers, names)
         self.specs: list[ParameterSpec] = []
         self.parameters: list[Parameter] = []
         self.of_layer: dict = {}  # layer -> its parameters by local name
@@ -99,10 +106,31 @@ class Graph:
             self.specs.append(spec)
             self.size += known[key].size
 
+    def placed(self, offsets=None, slots=None):
+        """The same graph with its parameters elsewhere in theta.
+
+        offsets: layer -> key -> where the parameter begins; by default they lie one after the other. slots: where the
+        optimiser's first slot begins, which holds this graph's parameters alone; by default behind them.
+        """
+        other, at = copy.copy(self), 0
+        other.of_layer = {layer: dict(known) for layer, known in self.of_layer.items()}
+        for layer, known in other.of_layer.items():
+            for key, place in known.items():
+                offset = at if offsets is None else offsets[layer][key]
+                known[key] = replace(place, offset=offset, slots=None if slots is None else slots + at)
+                at += place.size
+        other.parameters = [place for known in other.of_layer.values() for place in known.values()]
+        return other
+
     @property
     def count(self):
         """Number of parameters, without padding."""
         return sum(math.prod(parameter.shape) for parameter in self.parameters)
+
+    @property
+    def trainable(self):
+        """Number of parameters that training changes."""
+        return self.count - sum(math.prod(parameter.shape) for parameter in self.frozen())
 
     def frozen(self):
         """The parameters that training leaves alone: those of layers that are not trainable, and statistics."""
@@ -118,12 +146,15 @@ class Graph:
             if spec.regularizer and (among is None or parameter in among)
         )
 
-    def initialise(self, flat, seed):
-        """Draw all parameters; number i from the stream (seed, i), so that each has its own."""
+    def initialise(self, flat, seed, among=None):
+        """Draw the parameters, those of some layers or all; number i from the stream (seed, i): each has its own."""
+        chosen = self.layers if among is None else [layer for layer in self.layers if layer in among]
+        drawn = {parameter for layer in chosen for parameter in self.of_layer[layer].values()}
         for index, (parameter, spec) in enumerate(zip(self.parameters, self.specs, strict=True)):
-            generator = np.random.Generator(np.random.Philox(key=[seed, index]))
-            values = spec.initializer.draw(parameter.shape, generator)
-            parameter.pack(flat, validate.parameter(parameter.name, values, parameter.shape, flat.dtype.name))
+            if parameter in drawn:
+                generator = np.random.Generator(np.random.Philox(key=[seed, index]))
+                values = spec.initializer.draw(parameter.shape, generator)
+                parameter.pack(flat, validate.parameter(parameter.name, values, parameter.shape, flat.dtype.name))
 
 
 def _ordered(inputs, output):
@@ -149,20 +180,18 @@ def _ordered(inputs, output):
     return order
 
 
-def _named(layers):
-    """A name for every layer: its own, or its class and a number."""
+def named(layers, known=None):
+    """A name for every layer: the one it is known by, its own, or its class and a number."""
+    names = {layer: (known or {}).get(layer, layer.name) for layer in layers}
     given = set()
-    for layer in layers:
-        if layer.name in given:
-            raise ValueError(f"two layers are named {layer.name!r}; names must differ")
-        if layer.name:
-            given.add(layer.name)
-    names, counts = {}, {}
-    for layer in layers:
+    for name in filter(None, names.values()):
+        if name in given:
+            raise ValueError(f"two layers are named {name!r}; names must differ")
+        given.add(name)
+    counts = {}
+    for layer in [layer for layer, name in names.items() if name is None]:
         kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
-        name = layer.name
-        while name is None or (name in given and layer.name is None):
+        while names[layer] is None or names[layer] in given:
             counts[kind] = counts.get(kind, 0) + 1
-            name = f"{kind}_{counts[kind]}"
-        names[layer] = name
+            names[layer] = f"{kind}_{counts[kind]}"
     return names

@@ -11,19 +11,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from numbanet import kernels, losses, metrics, optimizers, summary, validate
+from numbanet import kernels, losses, metrics, optimizers, sharing, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
+from numbanet.parts import Parts, lenders, part
 from numbanet.planner import MODES, TRAINING, Form, Goal, build_plan, samples_of
-from numbanet.program import Program, Quick, new_steps
+from numbanet.program import Program, Quick
 from numbanet.training import Data, History, Progress, run_epoch, shuffled
 
 DTYPES = ("float32", "float64")
 
 
-class Model:
+class Model(Parts):
     """A network from `inputs` (one nn.Input or a list of them) to `outputs`: any graph of layers without cycles.
+
+    Its weights are its own, even if other models have the same layers. To share weights take a `submodel`, or call a
+    model like a layer.
 
     seed: whole number from 0 that settles initial weights and the order of samples; None draws one (see `model.seed`).
     dtype: "float32" (default) or "float64", of weights and all arithmetic.
@@ -38,22 +42,27 @@ class Model:
             if len(outputs) != 1:
                 raise ValueError(f"a model has one output, not {len(outputs)}; join them with nn.Concatenate()")
             outputs = outputs[0]
-        self._build(Graph([value.node for value in inputs], as_node("a model's output", outputs)), seed, dtype)
+        graph = Graph([value.node for value in inputs], as_node("a model's output", outputs))
+        borrowed = lenders(graph)
+        self._build(graph, seed, dtype)
         self.graph.initialise(self._theta, self.seed)
+        if borrowed:
+            sharing.borrow(self, borrowed)
 
     def _build(self, graph, seed, dtype):
         """An uncompiled model with all weights zero."""
         lookup("dtype", dtype, dict.fromkeys(DTYPES))
         self.seed = secrets.randbits(32) if seed is None else validate.whole_number("seed", seed, 0, 2**63 - 1)
         self.dtype = dtype
-        self.graph = graph
+        self.graph = graph.placed()
         self.optimizer = self.loss = None
         self.metrics = ()
         self.epochs = 0  # begun since the model was built; each has its own order of samples
         self._device = kernels.load("cpu")
         self._programs = {}
-        self._steps = new_steps(self._device)
+        self._steps = sharing.steps_of(self._device)
         self._memory = self._device.zeros(graph.size, dtype)
+        self._sharers = sharing.alone(self)
 
     @property
     def _theta(self):
@@ -63,11 +72,6 @@ class Model:
     # -- what it is
 
     @property
-    def layers(self):
-        """The layers in order, inputs first."""
-        return list(self.graph.layers)
-
-    @property
     def device(self):
         """Where the model computes: "cpu" or "cuda"."""
         return self._device.NAME
@@ -75,17 +79,16 @@ class Model:
     def to(self, device):
         """Move the model to a device, "cpu" or "cuda" (an NVIDIA GPU, one program for all of an epoch); returns it.
 
-        Weights and optimiser state move along; a saved model does not remember its device. DeviceError (a RuntimeError)
-        if there is no GPU or no numba-cuda to compile for it, MemoryError if it has no room: the model stays as it is.
+        Weights and optimiser state move along, and so do models that share the weights; a saved model does not remember
+        its device. DeviceError (a RuntimeError) if there is no GPU or no numba-cuda to compile for it, MemoryError if
+        it has no room: the model stays as it is.
         """
         device = kernels.load(device)
         if device is not self._device:
-            for op in self._plan("predict", 1).ops:
-                device.address(op.name, self.dtype, "float32")
-            memory, steps = device.zeros(self._theta.size, self.dtype), new_steps(device)
-            device.host(memory)[:] = self._theta
-            steps[0, kernels.UPDATE] = self.updates
-            vars(self).update(_device=device, _memory=memory, _steps=steps, _programs={})
+            for model in sharing.sharers(self):
+                for op in model._plan("predict", 1).ops:
+                    device.address(op.name, self.dtype, "float32")
+            sharing.move(self, device)
         return self
 
     @property
@@ -105,6 +108,25 @@ class Model:
         if lookup("mode", mode, dict.fromkeys(MODES, mode)) != "predict":
             self._need_compiled()
         return self._plan(mode, validate.whole_number("batch_size", batch_size))
+
+    def submodel(self, inputs=None, outputs=None):
+        """A part of the network as a model that shares the weights: an encoder, a decoder, what a layer computes.
+
+        outputs: the layer it ends with, by name, or the result of a layer's call; None is this model's output.
+        inputs: one or a list of these, in whose place samples enter; None are this model's inputs that are needed.
+
+        The weights are common: what either trains, sets or moves to a device, both have, whether compiled before or
+        after. The part is not compiled; compiled, it has its own loss, optimiser state and count of updates. Layers
+        keep their names. A layer that one of them adds or removes is nothing to the other: a removed one stays where it
+        is used. A copy, a pickle or a file of either is a model by itself.
+
+        Training while another thread compiles, moves or changes a model that shares the weights ends in a RuntimeError.
+        ValueError for unknown names, listing the known ones, and for what is not a network.
+        """
+        model = Model.__new__(Model)
+        model._build(part(self.graph, inputs, outputs), self.seed, self.dtype)
+        sharing.view(model, self)
+        return model
 
     def get_weights(self):
         """The weights layer by layer, a list of new arrays: for Dense the kernel (inputs, units), then the bias."""
@@ -146,11 +168,8 @@ class Model:
         chosen = tuple(metrics.get(name) for name in names)
         if len({metric.name for metric in chosen}) != len(chosen):
             raise ValueError(f"metrics {names} name one metric twice")
-        memory = self._device.zeros(self.graph.size * (1 + len(optimizer.slots)), self.dtype)
-        self._device.host(memory)[: self.graph.size] = self._theta[: self.graph.size]
-        steps = new_steps(self._device)
-        # All at once: Ctrl-C comes before or after, and theta always fits the optimiser whose kernels will write to it.
-        vars(self).update(optimizer=optimizer, loss=loss, metrics=chosen, _memory=memory, _steps=steps, _programs={})
+        steps = sharing.steps_of(self._device)
+        sharing.rearrange(self, optimizer=optimizer, loss=loss, metrics=chosen, _steps=steps)
 
     def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
         """Train for a number of epochs; returns a History with one value an epoch.
@@ -261,11 +280,12 @@ class Model:
         """Make predict quick for the next call with a few rows. Samples of one input only, compiled code only."""
         if self._device.quick and len(self.graph.inputs) == 1 and kernels.compiled():
             node = self.graph.inputs[0]
-            plan = self._plan("predict", Quick.ROWS, Form(direct=True))
-            program = Program(plan, self._device, self.dtype, self._memory)
             width, name = math.prod(node.shape), samples_of(self.graph.names[node.layer])
             if len(node.shape) == 1:
-                self._programs["quick"] = Quick(program, name, width, self.graph.output.shape)
+                with sharing.lock:
+                    plan = self._plan("predict", Quick.ROWS, Form(direct=True))
+                    program = Program(plan, self._device, self.dtype, self._memory)
+                    self._programs["quick"] = Quick(program, name, width, self.graph.output.shape)
 
     def _need_compiled(self):
         if self.loss is None:
@@ -280,9 +300,10 @@ class Model:
         kind = mode, form, self.graph.frozen() if mode in TRAINING else None
         program = self._programs.get(kind)
         if program is None or program.plan.batch_size < batch_size:
-            plan = self._plan(mode, batch_size, form)
-            steps = self._steps if mode == "train" else None
-            program = self._programs[kind] = Program(plan, self._device, self.dtype, self._memory, steps)
+            with sharing.lock:  # nobody moves what the plan says is there
+                plan = self._plan(mode, batch_size, form)
+                steps = self._steps if mode == "train" else None
+                program = self._programs[kind] = Program(plan, self._device, self.dtype, self._memory, steps)
         return program
 
     def _lie_ready(self, arrays):
@@ -294,7 +315,12 @@ class Model:
         updates = self.updates + np.arange(-(-len(order) // batch_size))
         data = replace(data, others={"coefficients": self.optimizer.coefficients(updates)})
         steady = self.graph.penalty(self._theta, self.graph.frozen()) if self._penalised else 0.0
-        return self._logs(run_epoch(program, data, order, batch_size, report), steady)
+        logs = self._logs(run_epoch(program, data, order, batch_size, report), steady)
+        if not program.trains(self._memory):
+            raise RuntimeError(
+                "the model, or one that shares its weights, was compiled, moved or changed while it trained"
+            )
+        return logs
 
     def _evaluate(self, data, rows, direct):
         batch_size = min(rows, data.samples)
@@ -376,3 +402,25 @@ class Sequential(Model):
             node = connect(layer, [node])
         self._build(Graph([layers[0].node], node), seed, dtype)
         self.graph.initialise(self._theta, self.seed)
+
+    def add(self, layer):
+        """Append a layer, whose weights are drawn as if it had been there when the model was built; compile again then.
+
+        All other weights stay, bit for bit. ValueError if it does not fit, TypeError if it is no layer.
+        """
+        if not isinstance(layer, Layer) or isinstance(layer, Input):
+            raise TypeError(f"add takes a layer other than nn.Input, not {repr(layer)[:60]}")
+        self._end_with(connect(layer, [self.graph.output]))
+
+    def pop(self):
+        """Remove the last layer, with its weights, and return it; compile again then. ValueError if there is none."""
+        node = self.graph.output
+        if isinstance(node.layer, Input):
+            raise ValueError("the model has no layer left but its input; nothing to pop")
+        self._end_with(node.inputs[0])
+        return node.layer
+
+    def _end_with(self, node):
+        """Become the uncompiled model which ends there; layers keep names and weights."""
+        graph, steps = Graph(self.graph.inputs, node, self.graph.names), sharing.steps_of(self._device)
+        sharing.rearrange(self, graph=graph, optimizer=None, loss=None, metrics=(), _steps=steps)

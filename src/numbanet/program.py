@@ -104,6 +104,10 @@ class Program:
                 self._ops[row, 0] = self.device.address(op.name, self.dtype, array.dtype.name)
         self._bound[name] = array
 
+    def trains(self, theta):
+        """Is that the memory of the parameters?"""
+        return theta is self._theta
+
     def release(self):
         """Let go of outside arrays: they may be large, and are the user's."""
         self._bound.clear()

@@ -9,15 +9,16 @@ def table(model):
     """Layers, output shapes, parameters and where each layer's input comes from."""
     graph = model.graph
     rows = [("layer", "output shape", "parameters", "input")]
-    seen = set()
+    seen, frozen = set(), graph.frozen()
     for node in graph.nodes:
         parameters = graph.of_layer[node.layer].values() if node.layer not in seen else ()
         seen.add(node.layer)
+        still = ", frozen" if parameters and frozen.issuperset(parameters) else ""
         rows.append(
             (
                 f"{graph.names[node.layer]} ({_kind(node.layer)})",
                 f"({', '.join(['n', *map(str, node.shape)])})",
-                f"{sum(math.prod(parameter.shape) for parameter in parameters):,}",
+                f"{sum(math.prod(parameter.shape) for parameter in parameters):,}{still}",
                 ", ".join(graph.names[source.layer] for source in node.inputs),
             )
         )
@@ -28,7 +29,8 @@ def table(model):
     if model.loss is not None:
         training = ", ".join([repr(model.optimizer), model.loss.name, *(metric.name for metric in model.metrics)])
     lines.append("-" * (sum(widths) + 6))
-    lines.append(f"{graph.count:,} parameters, {model.dtype}, seed {model.seed}; {training}")
+    counts = f"{graph.count:,} parameters, {graph.trainable:,} trainable"
+    lines.append(f"{counts}, {model.dtype}, seed {model.seed}; {training}")
     return "\n".join(lines)
 
 

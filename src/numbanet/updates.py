@@ -90,11 +90,12 @@ class _Norms:
 
 def _in_order(graph, build, gradients):
     """Each parameter with the ops of its gradient, its regulariser's included, in the order of theta."""
+    at = 0  # in the row of all penalties
     for parameter, spec in zip(graph.parameters, graph.specs, strict=True):
-        ops = gradients.get(parameter)
+        ops, first, at = gradients.get(parameter), at, at + parameter.size
         if ops and spec.regularizer:
             given = {"gradient": build.gradient(parameter), "parameter": parameter, "penalties": Outside("penalties")}
-            sizes = {"l1": spec.regularizer.l1, "l2": spec.regularizer.l2, "at": parameter.offset // PANEL}
+            sizes = {"l1": spec.regularizer.l1, "l2": spec.regularizer.l2, "at": first // PANEL}
             ops = [*ops, planned("regularize", given | sizes)]
         if ops:
             yield parameter, ops

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from numbanet import initializers, layers, losses, metrics, optimizers, regularizers
-from numbanet.graph import Graph
+from numbanet.graph import Graph, named
 from numbanet.layers import Input, connect
 from numbanet.names import lookup
 
@@ -44,8 +44,12 @@ def describe_graph(graph):
     nodes = [
         {"layer": of_layer[node.layer], "inputs": [of_node[source] for source in node.inputs]} for node in graph.nodes
     ]
+    described = [describe("layer", layer, layers.CLASSES) for layer in sequence("layers", graph.layers)]
+    if graph.names != named(graph.layers):  # of a part, or changed: names of before must be told to be found again
+        for layer, entry in zip(graph.layers, described, strict=True):
+            entry["name"] = graph.names[layer]
     return {
-        "layers": [describe("layer", layer, layers.CLASSES) for layer in sequence("layers", graph.layers)],
+        "layers": described,
         "nodes": sequence("nodes", nodes),
         "inputs": [of_node[node] for node in graph.inputs],
         "output": of_node[graph.output],

@@ -29,11 +29,15 @@ class ParameterSpec:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """The output of a layer in a graph: the layer, the nodes it was called on, and the shape without the batch."""
+    """The output of a layer in a graph: the layer, the nodes it was called on, and the shape without the batch.
+
+    lender: a model with whose weights the layer is meant, if one was called like a layer.
+    """
 
     layer: Layer
     inputs: tuple[Node, ...]
     shape: tuple[int, ...]
+    lender: object = None
 
     def __repr__(self):
         return f"<output of {type(self.layer).__name__}, shape {self.shape}>"  # not its inputs: paths may be many

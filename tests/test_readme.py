@@ -17,7 +17,7 @@ def block(name):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", ["example", "graph", "diagnostics"])
+@pytest.mark.parametrize("name", ["example", "graph", "diagnostics", "transfer"])
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block(name), name, "exec"), {})
@@ -29,6 +29,8 @@ def test_examples_run(name, tmp_path, monkeypatch, capsys):
     elif name == "diagnostics":
         assert "vanishing: the delta of dense_1" in shown
         assert (tmp_path / "gradients.png").exists()
+    elif name == "transfer":
+        assert float(re.search(r"'accuracy': ([\d.]+)", shown)[1]) >= 0.75
     else:
         assert float(re.search(r"error ([\d.e-]+)", shown)[1]) < 1e-6
 
@@ -46,6 +48,7 @@ def test_the_table_names_all_there_is():
     assert row("initialisers") == set(initializers.INITIALIZERS) | set(initializers.CLASSES)
     assert row("optimisers") == {"SGD", "momentum", "nesterov", "Adam"}
     assert all(callable(getattr(nn.data, name)) for name in row("data"))
+    assert all(callable(getattr(nn.Sequential, name)) for name in row("transfer"))
 
 
 def test_the_tree_names_all_modules():

@@ -84,7 +84,7 @@ class Graph:
             raise ValueError("a model's inputs name one Input twice")
         self.nodes = _ordered(self.inputs, output)
         self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
-        self.names = named(self.layers, names)
+        self.names = named(self.layers, names, {node.layer for node in self.nodes if node.lender})
         self.specs: list[ParameterSpec] = []
         self.parameters: list[Parameter] = []
         self.of_layer: dict = {}  # layer -> its parameters by local name
@@ -180,18 +180,23 @@ def _ordered(inputs, output):
     return order
 
 
-def named(layers, known=None):
-    """A name for every layer: the one it is known by, its own, or its class and a number."""
-    names = {layer: (known or {}).get(layer, layer.name) for layer in layers}
-    given = set()
-    for name in filter(None, names.values()):
-        if name in given:
+def named(layers, known=None, movable=()):
+    """A name for every layer: the one it is known by, its own, or its class and a number.
+
+    movable: layers that may get a number behind their name, if another has it.
+    """
+    names, given, numbered = {layer: (known or {}).get(layer, layer.name) for layer in layers}, set(), {}
+    for layer, name in names.items():
+        if name in given and layer not in movable:
             raise ValueError(f"two layers are named {name!r}; names must differ")
-        given.add(name)
+        if name is None or name in given:
+            numbered[layer] = name or re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
+        else:
+            given.add(name)
     counts = {}
-    for layer in [layer for layer, name in names.items() if name is None]:
-        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
+    for layer, kind in numbered.items():
         while names[layer] is None or names[layer] in given:
             counts[kind] = counts.get(kind, 0) + 1
             names[layer] = f"{kind}_{counts[kind]}"
+        given.add(names[layer])
     return names

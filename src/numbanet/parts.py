@@ -64,14 +64,14 @@ def part(graph, inputs, output):
     inputs = inputs if isinstance(inputs, list | tuple) else [inputs]
     chosen = [_node(graph, "inputs", value) for value in inputs]
     needed = _needed(output, chosen)
-    inner = {node.layer for node in needed if node not in chosen}
+    layers = [node.layer for node in needed if node not in chosen] + [node.layer for node in chosen]
     made, names = {}, dict(graph.names)
     for node in chosen:
         if isinstance(node.layer, Input):
             made[node] = node
             continue
         made[node] = Input(node.shape).node
-        if node.layer not in inner:
+        if layers.count(node.layer) == 1:
             names[made[node].layer] = names[node.layer]
     for missing in (node for node in graph.inputs if node in needed and node not in made):
         raise ValueError(f"outputs depend on input {graph.names[missing.layer]!r}, which is not among the inputs")

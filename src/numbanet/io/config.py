@@ -45,7 +45,8 @@ def describe_graph(graph):
         {"layer": of_layer[node.layer], "inputs": [of_node[source] for source in node.inputs]} for node in graph.nodes
     ]
     described = [describe("layer", layer, layers.CLASSES) for layer in sequence("layers", graph.layers)]
-    if graph.names != named(graph.layers):  # of a part, or changed: names of before must be told to be found again
+    own = all(layer.name in (None, name) for layer, name in graph.names.items())
+    if not own or graph.names != named(graph.layers):  # of a part, or changed: a new graph would give others
         for layer, entry in zip(graph.layers, described, strict=True):
             entry["name"] = graph.names[layer]
     return {

@@ -162,7 +162,7 @@ def test_a_model_called_like_a_layer_shares_its_weights():
 
 def test_its_training_is_that_of_the_same_graph():
     """Twice the same layers, once with the weights in other models' memory: the same bits."""
-    body, x, z = mlp(seed=1), nn.Input(5), nn.Input(5)
+    body, x, z = mlp(seed=1, units=(4, 3, 2)), nn.Input(5), nn.Input(5)
     whole = nn.Model([x, z], nn.Dense(2)(nn.Concatenate()([body(x), body(z)])), seed=3)  # siamese
     own = copy.deepcopy(whole)
     rng = np.random.default_rng(0)

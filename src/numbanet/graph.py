@@ -113,11 +113,13 @@ class Graph:
         optimiser's first slot begins, which holds this graph's parameters alone; by default behind them.
         """
         other, at = copy.copy(self), 0
+        slots = self.size if slots is None else slots
         other.of_layer = {layer: dict(known) for layer, known in self.of_layer.items()}
         for layer, known in other.of_layer.items():
             for key, place in known.items():
                 offset = at if offsets is None else offsets[layer][key]
-                known[key] = replace(place, offset=offset, slots=None if slots is None else slots + at)
+                if (place.offset, place.slots) != (offset, slots + at):
+                    known[key] = replace(place, offset=offset, slots=slots + at)
                 at += place.size
         other.parameters = [place for known in other.of_layer.values() for place in known.values()]
         return other

@@ -14,8 +14,6 @@ import os
 import threading
 import weakref
 
-import numpy as np
-
 from numbanet.kernels import UPDATE
 from numbanet.program import new_steps
 
@@ -114,8 +112,9 @@ def _lay_out(models, changes, device):
     for model, state in zip(models, after, strict=True):
         kept = model.optimizer if "optimizer" not in changes.get(model, {}) else None
         _carry(model, kept, state["graph"], theta, moved, offsets)
-    for model, state in zip(models, after, strict=True):
-        state["graph"].initialise(theta, model.seed, offsets.keys() - moved)
+    new = offsets.keys() - moved
+    for model, state in zip(models, after, strict=True) if new else ():
+        state["graph"].initialise(theta, model.seed, new)
     common = {"_device": device, "_memory": memory, "_sharers": [weakref.ref(model) for model in models]}
     news = [
         changes.get(model, {}) | common | {"graph": state["graph"], "_programs": {}}
@@ -141,4 +140,4 @@ def _carry(model, optimizer, graph, theta, moved, offsets):
             size = model.graph.size
             pairs.append((place.slot(k, slot, size).offset, new.slot(k, slot, size).offset, place.size))
     for start, end, size in pairs:
-        np.copyto(theta[end : end + size], old[start : start + size])
+        theta[end : end + size] = old[start : start + size]

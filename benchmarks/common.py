@@ -95,14 +95,17 @@ PASSES = {"cpu": 10, "cuda": 250}  # of the op over all its rows in one run, so 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of results on a GPU, relative to the largest
 
 PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated")  # operands in theta
-SCRATCH = ("gradient", "total", "dkernel", "dbias")  # in a worker's memory, in panels
+PARAMETERS += ("gamma", "beta", "moving_mean", "moving_variance")
+SCRATCH = ("gradient", "total", "dkernel", "dbias", "dgamma", "dbeta")  # in a worker's memory, in panels
 PANELS = ("transposed_kernel", "transposed", "kept")  # in the workspace, in panels
 OUTSIDE = ("data", "order", "scores", "unweighted", "coefficients", "penalties")
 SUMS = ("scores", "unweighted", "penalties")  # that a program makes itself
 VECTORS = ("bias", "dbias", "norms", "factor")  # operands of one row
+VECTORS += ("gamma", "dgamma", "beta", "dbeta", "moving_mean", "moving_variance")
 SIZES = {"inputs": WIDTH, "units": WIDTH, "relu": 0, "columns": 0, "width": WIDTH, "at": 0, "column": 1}
 CHANGED = {"gradient_accumulate", "gradient_clip", "weigh"}  # ops that change what they are given
 SIZES |= {"limit": 0.5, "l1": 0.01, "l2": 0.01}
+SIZES |= {"positions": 1, "epsilon": 1e-3, "momentum": 0.99, "rate": 0.5, "stddev": 0.1, "seed": 1, "stream": 1}
 COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every optimiser
 
 
@@ -158,7 +161,7 @@ class OpProgram:
         build, theta = Builder(ROWS, self.device.geometry()), 0
         self.operands = {}
         for key in self.entry.operands:
-            rows = 1 if key in VECTORS else ROWS
+            rows = 1 if key in VECTORS or (key, self.entry.axis) == ("spread", "features") else ROWS
             whole = Parameter(key, (rows, WIDTH), theta)
             if key in OUTSIDE:
                 self.operands[key] = Outside(key)
@@ -186,7 +189,7 @@ class OpProgram:
         if self.entry.axis == "features":
             return features_chain(op)
         if self.entry.axis == "parameter":
-            rows = 1 if "dbias" in self.operands else ROWS
+            rows = 1 if {"dbias", "dgamma", "dbeta"} & set(self.operands) else ROWS
             extent = rows * WIDTH // PANEL
             return Chain(op.name, [op], "parameter", extent, extent, rows)
         if "columns" in self.entry.sizes and build.geometry.group:
@@ -258,4 +261,9 @@ def _values(generator, name, dtype):
         "factor": np.full(shape, 0.5),
         "squares": generator.uniform(0.5, 1.5, shape),
         "norms": generator.uniform(0.5, 1.5, shape),
+        "spread": generator.uniform(0.5, 1.5, shape),
+        "gamma": generator.uniform(0.5, 1.5, shape),
+        "beta": 0.1 * generator.standard_normal(shape),
+        "moving_mean": 0.1 * generator.standard_normal(shape),
+        "moving_variance": generator.uniform(0.5, 1.5, shape),
     }

@@ -19,7 +19,8 @@ from numbanet.planner import features_chain
 from numbanet.program import Program
 
 THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated"}
-SCRATCH = {"gradient", "total", "dkernel", "dbias"}  # laid out like parameters, as are:
+THETA |= {"gamma", "beta", "moving_mean", "moving_variance"}
+SCRATCH = {"gradient", "total", "dkernel", "dbias", "dgamma", "dbeta"}  # laid out like parameters, as are:
 PANELS = {"transposed_kernel", "transposed", "kept"}  # in the workspace
 OUTSIDE = {"data", "order", "scores", "unweighted", "coefficients", "penalties"}
 FLOAT64 = {"scores", "unweighted", "coefficients", "penalties"}
@@ -47,7 +48,9 @@ class Bench:
         elif self.entry.axis == "whole":
             self.rows, chain = 1, Chain(name, [planned(name, self.places | sizes)], "whole", 1)
         else:
-            whole = next(key for key in ("parameter", "gradient", "dkernel", "dbias") if key in operands)
+            whole = next(
+                key for key in ("parameter", "gradient", "dkernel", "dbias", "dgamma", "dbeta") if key in operands
+            )
             layout = self.layouts[whole]
             self.rows = len(operands.get("dy", operands.get("gradient", operands.get("parameter"))))
             extent = layout.size // PANEL
@@ -123,8 +126,9 @@ class Bench:
         """Run the op once; fails if it wrote outside of its operands or left padding that should be zero."""
         self.program.start(self.rows, self.rows)
         self.program.run(0, 1)
-        found = {key: self.read(key) for key in self.entry.writes}
-        for key in self.entry.writes - set(self.outside):
+        written = {key for key in self.entry.writes if self.operands[key] is not None}
+        found = {key: self.read(key) for key in written}
+        for key in written - set(self.outside):
             padding = self._matrix(key)[0][:, self.operands[key].shape[1] :]
             assert key in ANY_PADDING or not padding.any(), f"{self.entry.name} left padding of {key} that is not zero"
         for key in self.operands:  # whatever is left of the marks lies outside of the operands
@@ -167,7 +171,7 @@ def check_backward(name, operands, sizes, seed=0, eps=1e-6):
     rng = np.random.default_rng(seed)
     forward = OPS[name]
     outputs = Bench(name, operands, sizes).run()
-    weights = {key: rng.normal(size=value.shape) for key, value in outputs.items()}
+    weights = {key: rng.normal(size=value.shape) for key, value in outputs.items() if key not in forward.notes}
 
     def loss(moved):
         result = Bench(name, moved, sizes).run()

@@ -108,7 +108,7 @@ def test_every_op_has_a_reference_a_test_and_a_benchmark(op):
     assert callable(getattr(reference, op.name, None)), f"no reference for {op.name}"
     word = next(
         module.__name__.rsplit(".", 1)[1]
-        for module in (cpu.batch, cpu.dense, cpu.pointwise, cpu.loss, cpu.update)
+        for module in (cpu.batch, cpu.dense, cpu.pointwise, cpu.norm, cpu.noise, cpu.loss, cpu.update)
         if any(isinstance(value, Kernel | Family) and value.name == op.name for value in vars(module).values())
     )
     stem = op.name.removesuffix("_forward").removesuffix("_backward")
@@ -124,7 +124,7 @@ def arguments(thing):
     return list(inspect.signature(thing).parameters)
 
 
-@pytest.mark.parametrize("word", ["batch", "dense", "pointwise", "loss", "update"])
+@pytest.mark.parametrize("word", ["batch", "dense", "pointwise", "norm", "noise", "loss", "update"])
 def test_kernels_are_twins(word):
     """The CPU's and the GPU's modules of one word have the same kernels with the same arguments."""
     kinds = Kernel | Family | cuda.target.Kernel

@@ -14,7 +14,7 @@ from numbanet.kernels.jit import BITS
 ROOT = Path(__file__).parent.parent
 WIDTHS = [512, 256, 128]
 OTHERS = [bits for bits in WIDTHS if bits != BITS]
-FILES = ["dense", "pointwise", "loss", "update", "batch", "gemm", "polynomial", "gradients", "model"]
+FILES = ["dense", "pointwise", "norm", "noise", "loss", "update", "batch", "gemm", "polynomial", "gradients", "model"]
 
 FIT = """
 import json

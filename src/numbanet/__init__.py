@@ -5,7 +5,19 @@ from numbanet.gradients import GradientCheck, gradient_check
 from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUniform, VarianceScaling
 from numbanet.io.checkpoint import load
 from numbanet.kernels.cpu import get_num_threads, set_num_threads
-from numbanet.layers import Activation, Add, Concatenate, Dense, Flatten, Input
+from numbanet.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    Input,
+    LayerNorm,
+    Reshape,
+)
 from numbanet.model import Model, Sequential
 from numbanet.optimizers import SGD, Adam
 from numbanet.regularizers import L1, L1L2, L2
@@ -22,19 +34,24 @@ __all__ = [
     "Activation",
     "Adam",
     "Add",
+    "BatchNorm",
     "Concatenate",
     "Constant",
     "Dense",
+    "Dropout",
     "Flatten",
+    "GaussianNoise",
     "GradientCheck",
     "GradientReport",
     "History",
     "Input",
     "LayerGradient",
+    "LayerNorm",
     "Model",
     "Orthogonal",
     "RandomNormal",
     "RandomUniform",
+    "Reshape",
     "Sequential",
     "VarianceScaling",
     "data",

@@ -18,7 +18,7 @@ class Builder:
         self.batch_size, self.geometry, self.frozen = batch_size, geometry, set(frozen)
         self.training, self.learning, self.seed = training, learning, seed
         self.buffers, self.size, self.ops = [], 0, []
-        self.label = ""  # whose buffers are being made
+        self.label, self.shape = "", ()  # of the layer under way: whose buffers are made, and the shape of its output
         self.scratch = 0  # elements that the largest chain of a parameter needs
         self.copies = {}  # Parameter -> Buffer of its transpose
         self._gradient = {}  # Buffer or Parameter -> Buffer of its gradient

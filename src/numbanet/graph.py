@@ -140,6 +140,10 @@ class Graph:
         pairs = zip(self.parameters, self.specs, strict=True)
         return frozenset(at for at, spec in pairs if not (spec.trainable and owners[at].trainable))
 
+    def resting(self):
+        """The layers that are not trainable: some compute otherwise then, which frozen() may not show."""
+        return frozenset(layer for layer in self.layers if not layer.trainable)
+
     def penalty(self, flat, among=None):
         """What regularisers add to the loss for some parameters (None: all), whose values are in theta."""
         return sum(

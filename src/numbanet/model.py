@@ -297,7 +297,7 @@ class Model(Parts):
 
     def _program(self, mode, batch_size, form=Form()):  # noqa: B008  (frozen)
         """The program of a mode and kind of data, kept until a larger batch is wanted; smaller ones fit in."""
-        kind = mode, form, self.graph.frozen() if mode in TRAINING else None
+        kind = mode, form, self.graph.resting() if mode in TRAINING else None
         program = self._programs.get(kind)
         if program is None or program.plan.batch_size < batch_size:
             with sharing.lock:  # nobody moves what the plan says is there

@@ -66,7 +66,7 @@ def build_plan(graph: Graph, mode, batch_size, form=Form(), goal=Goal(), geometr
         before.append(_gathering("gather_rows", samples_of(name), values[node]))
     for node in graph.nodes:
         if node not in values:
-            build.label = graph.names[node.layer]
+            build.label, build.shape = graph.names[node.layer], node.shape
             inputs = [values[source] for source in node.inputs]
             values[node] = node.layer.emit(build, graph.of_layer[node.layer], *inputs)
     output = values[graph.output]

@@ -157,6 +157,34 @@ OPS = {
         _entry("copy_forward", "x -> y | width at", ["copy_backward"]),
         _entry("copy_backward", "dy -> dx | width at"),
         _entry("add_forward", "x -> y | width", ["copy_backward"]),
+        # norm: `positions` vectors of `width` elements a row. Without a place for them, no statistics are kept
+        _entry(
+            "batch_norm_forward",
+            "x -> y ; spread moving_mean moving_variance | width positions epsilon momentum",
+            ["batch_norm_backward"],
+            axis="features",
+        ),
+        _entry("batch_norm_backward", "y dy spread -> dx | width positions", axis="features"),
+        _entry(
+            "batch_norm_infer_forward",
+            "x moving_mean moving_variance -> y | width positions epsilon",
+            ["batch_norm_infer_backward"],
+        ),
+        _entry("batch_norm_infer_backward", "dy moving_variance -> dx | width positions epsilon"),
+        _entry("layer_norm_forward", "x -> y ; spread | width positions epsilon", ["layer_norm_backward"]),
+        _entry("layer_norm_backward", "y dy spread -> dx | width positions"),
+        _entry(
+            "scale_forward",
+            "x gamma beta -> y | width positions",
+            ["scale_backward_input", "scale_backward_gamma", "scale_backward_beta"],
+        ),
+        _entry("scale_backward_input", "dy gamma -> dx | width positions"),
+        _entry("scale_backward_gamma", "x dy -> dgamma | width positions", axis="parameter"),
+        _entry("scale_backward_beta", "dy -> dbeta | width positions", axis="parameter"),
+        # noise
+        _entry("dropout_forward", "x -> y | width rate seed stream", ["dropout_backward"]),
+        _entry("dropout_backward", "dy -> dx | width rate seed stream"),
+        _entry("gaussian_noise_forward", "x -> y | width stddev seed stream", ["copy_backward"]),
         # loss and metrics: one number a row, added to a column of the scores
         _entry("half_squared_error", "y target -> dy scores | width"),
         _entry("mse", "y target -> dy scores | width"),

@@ -61,6 +61,16 @@ def tanh(x):
     return np.tanh(x)
 
 
+def sin_eighth(x):
+    """The sine of x from -pi/4 to pi/4"""
+    return np.sin(x)
+
+
+def cos_eighth(x):
+    """The cosine of x from -pi/4 to pi/4"""
+    return np.cos(x)
+
+
 # -- activations
 
 
@@ -213,3 +223,38 @@ def philox(counter, key):
         c, d = (left >> HALF_WORDS) ^ d ^ second, left & WORD
         first, second = (first + WEYL[0]) & WORD, (second + WEYL[1]) & WORD
     return a, b, c, d
+
+
+UNIT = np.float32(2.0**-32)
+QUARTER, EIGHTH = np.float32(0.25), np.float32(0.125)
+TURN, ROOT_HALF = 2 * math.pi, math.sqrt(0.5)
+
+
+@scalar
+def unit(word):
+    """A random word, as a real number, brought into (0, 1]"""
+    return (word + HALF) * UNIT
+
+
+@scalar
+def direction(turns, turn, root_half):
+    """(cos, sin) of 2 pi turns, for turns from 0 to 1; turn = 2 pi and root_half = sqrt(1/2) in the precision wanted
+
+    The angle is some quarters of a turn, an eighth, and what is left: -pi/4 to pi/4.
+    """
+    second_half = turns > HALF
+    turns = where(second_half, turns - HALF, turns)
+    odd = turns > QUARTER
+    left = (where(odd, turns - QUARTER, turns) - EIGHTH) * turn
+    c, s = cos_eighth(left), sin_eighth(left)
+    c, s = (c - s) * root_half, (c + s) * root_half
+    c, s = where(odd, -s, c), where(odd, c, s)
+    return where(second_half, -c, c), where(second_half, -s, s)
+
+
+@scalar
+def normals(u, v, turn, root_half):
+    """Two independent normal numbers from two that are uniform in (0, 1] (Box & Muller, 1958); as in `direction`"""
+    radius = sqrt(-TWO * log(u))
+    c, s = direction(v, turn, root_half)
+    return radius * c, radius * s

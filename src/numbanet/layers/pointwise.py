@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass
 
 from numbanet import validate
@@ -38,6 +40,48 @@ class Flatten(Layer):
     def output_shape(self, *shapes):
         (shape,) = single(self, shapes)
         return (width(shape),)
+
+    def emit(self, build, parameters, x):
+        return x
+
+
+@dataclass(eq=False)
+class Reshape(Layer):
+    """A sample of any shape as one of `target_shape`, elements in the same order (the last axis runs fastest).
+
+    target_shape: the shape without the batch, a number n meaning (n,); one entry may be -1, which stands for what is
+    left. ValueError if the elements do not fit. Costs nothing: rows are flat already.
+    """
+
+    target_shape: tuple[int, ...] | int
+    name: str | None = None
+
+    def __post_init__(self):
+        target = self.target_shape
+        target = [target] if isinstance(target, numbers.Integral) else target
+        free = isinstance(target, list | tuple) and [
+            k for k, size in enumerate(target) if type(size) is int and size == -1
+        ]
+        if free and len(free) > 1:
+            raise ValueError(f"target_shape {tuple(target)} has {len(free)} entries of -1, expected one at most")
+        if free:
+            target = [1 if k in free else size for k, size in enumerate(target)]
+        target = validate.shape("target_shape", target)
+        validate.settle(
+            self,
+            target_shape=tuple(-1 if free and k in free else size for k, size in enumerate(target)),
+            name=layer_name(self.name),
+        )
+
+    def output_shape(self, *shapes):
+        (shape,) = single(self, shapes)
+        known = math.prod(size for size in self.target_shape if size != -1)
+        free, rest = divmod(width(shape), known)
+        if rest or (free != 1 and -1 not in self.target_shape):
+            raise ValueError(
+                f"Reshape cannot make {self.target_shape} of {width(shape)} elements, those of shape {shape}"
+            )
+        return tuple(free if size == -1 else size for size in self.target_shape)
 
     def emit(self, build, parameters, x):
         return x

@@ -6,6 +6,8 @@ from numbanet.kernels.cpu import (
     batch,
     dense,
     loss,
+    noise,
+    norm,
     pointwise,
     update,
 )
@@ -36,7 +38,7 @@ from numbanet.kernels.jit import BITS, Family, Kernel
 
 KERNELS = {
     kernel.name: kernel
-    for module in (batch, dense, pointwise, loss, update)
+    for module in (batch, dense, pointwise, norm, noise, loss, update)
     for kernel in vars(module).values()
     if isinstance(kernel, Kernel | Family)
 }

@@ -53,3 +53,5 @@ if JIT:
     _supply("log1p_unit", polynomial.log1p_unit_f32, polynomial.log1p_unit_f64, math.log1p)
     _supply("tanh", polynomial.tanh_f32, polynomial.tanh_f64, math.tanh)
     _supply("erf", polynomial.erf_f32, polynomial.erf_f64, math.erf)
+    _supply("sin_eighth", polynomial.sin_eighth_f32, polynomial.sin_eighth_f64, math.sin)
+    _supply("cos_eighth", polynomial.cos_eighth_f32, polynomial.cos_eighth_f64, math.cos)

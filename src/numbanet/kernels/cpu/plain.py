@@ -106,6 +106,31 @@ def max_of(value):
     return value.max()
 
 
+def same_word(array, number):
+    """As many words as a vector of the array's dtype has lanes, all of one number."""
+    return np.full(lanes(array), number, np.uint64)
+
+
+def counting(array, first):
+    """As many words: first, first + 1, ..."""
+    return np.uint64(first) + np.arange(lanes(array), dtype=np.uint64)
+
+
+def below(words, limit):
+    """Which of the words lie below a limit?"""
+    return words < limit
+
+
+def as_real(array, words):
+    """The words as a vector of the array's dtype."""
+    return words.astype(array.dtype)
+
+
+def interleave(a, b, c, d):
+    """Four vectors with the elements a[0], b[0], c[0], d[0], a[1], ..."""
+    return tuple(np.stack([a, b, c, d], axis=1).reshape(4, -1))
+
+
 def tile_zero(rows, vectors, pointer):
     """A tile of zeros, of the pointer's dtype"""
     return np.zeros((rows, vectors, lanes_of(pointer.dtype)), pointer.dtype)

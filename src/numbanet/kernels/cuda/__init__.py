@@ -5,6 +5,8 @@ from numbanet.kernels.cuda import (
     batch,
     dense,
     loss,
+    noise,
+    norm,
     pointwise,
     update,
 )
@@ -17,7 +19,7 @@ from numbanet.kernels.jit import Family
 
 KERNELS = {
     kernel.name: kernel
-    for module in (batch, dense, pointwise, loss, update)
+    for module in (batch, dense, pointwise, norm, noise, loss, update)
     for kernel in vars(module).values()
     if isinstance(kernel, Kernel | Family)
 }

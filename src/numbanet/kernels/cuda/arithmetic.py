@@ -26,3 +26,5 @@ if not SIMULATED:
     _supply("log1p_unit", math.log1p)
     _supply("erf", math.erf)
     _supply("tanh", math.tanh)
+    _supply("sin_eighth", math.sin)
+    _supply("cos_eighth", math.cos)

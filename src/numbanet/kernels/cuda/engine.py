@@ -164,10 +164,10 @@ class Engine:
 
     def _packed(self):
         """All tables in one, and where each begins."""
-        parts = {SIZE: np.zeros(HEADER), OPS: self._ops, TASKS: self._tasks, SHARES: self._shares,
-                 STEPS: self._steps[: self._blocks], BOARD: np.zeros(1)}  # fmt: skip
+        parts = {SIZE: np.zeros(HEADER, np.int64), OPS: self._ops, TASKS: self._tasks, SHARES: self._shares,
+                 STEPS: self._steps[: self._blocks], BOARD: np.zeros(1, np.int64)}  # fmt: skip
         begins = dict(zip(parts, np.cumsum([0, *(part.size for part in parts.values())]), strict=False))
-        tables = np.concatenate([part.ravel() for part in parts.values()]).astype(np.int64)
+        tables = np.concatenate([part.ravel() for part in parts.values()])  # all int64: the bits of real sizes are many
         for field, begin in begins.items():
             tables[field] = begin
         for field, part in ((OP_FIELDS, self._ops), (SHARE_FIELDS, self._shares), (STEP_FIELDS, self._steps)):

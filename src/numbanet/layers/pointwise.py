@@ -59,19 +59,16 @@ class Reshape(Layer):
     def __post_init__(self):
         target = self.target_shape
         target = [target] if isinstance(target, numbers.Integral) else target
-        free = isinstance(target, list | tuple) and [
-            k for k, size in enumerate(target) if type(size) is int and size == -1
-        ]
-        if free and len(free) > 1:
-            raise ValueError(f"target_shape {tuple(target)} has {len(free)} entries of -1, expected one at most")
-        if free:
-            target = [1 if k in free else size for k, size in enumerate(target)]
-        target = validate.shape("target_shape", target)
-        validate.settle(
-            self,
-            target_shape=tuple(-1 if free and k in free else size for k, size in enumerate(target)),
-            name=layer_name(self.name),
-        )
+        free = None
+        if isinstance(target, list | tuple) and -1 in target:
+            free, target = target.index(-1), list(target)
+            target[free] = 1
+            if -1 in target:
+                raise ValueError(f"target_shape {self.target_shape} has several entries of -1, expected one at most")
+        sizes = list(validate.shape("target_shape", target))
+        if free is not None:
+            sizes[free] = -1
+        validate.settle(self, target_shape=tuple(sizes), name=layer_name(self.name))
 
     def output_shape(self, *shapes):
         (shape,) = single(self, shapes)

@@ -71,6 +71,20 @@ def test_a_graph_with_skips_and_shared_layers(dtype):
     check(twins(with_a_skip, dtype), X, rng.integers(0, 2, (9, 2)), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_and_noise(dtype):
+    """Statistics of the batch and of rows, of vectors and of several positions, and the same random numbers."""
+
+    def make(dtype):
+        layers = [nn.Dense(18, "tanh"), nn.BatchNorm(), nn.Dropout(0.3), nn.Reshape((2, 3, 3)), nn.LayerNorm()]
+        layers += [nn.GaussianNoise(0.2), nn.BatchNorm(scale=False), nn.Flatten(), nn.Dense(3, "softmax")]
+        model = nn.Sequential([nn.Input(5), *layers], seed=3, dtype=dtype)
+        model.compile(nn.SGD(0.1), "cross_entropy", ["accuracy"])
+        return model
+
+    check(twins(make, dtype), *samples(), dtype, steps=3)
+
+
 @pytest.mark.parametrize(("batch_size", "count"), [(16, 21), (40, 43)])
 def test_products_by_columns(batch_size, count):
     """Kernels large enough for a phase of their own, cut into groups of rows or into squares; a short last batch."""

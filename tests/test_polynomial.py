@@ -18,6 +18,7 @@ from numbanet.kernels.jit import scalar as inlined
 
 # Worst errors in units in the last place, and a quarter to a half more for machines that cannot fuse.
 ULPS = {"exp": 2.5, "log": 2.0, "log1p_unit": 2.5, "tanh": 3.0, "erf": 3.0, "sigmoid": 3.5, "softplus": 3.5}
+ULPS |= {"sin_eighth": 1.5, "cos_eighth": 1.5}
 BITS = {"float32": np.uint32, "float64": np.uint64}
 LONG = np.longdouble if np.finfo(np.longdouble).nmant > 60 else np.float64
 WIDE = {"float32": np.float64, "float64": LONG}  # what the exact result is computed in
@@ -31,6 +32,8 @@ EXACT = {
     "erf": lambda x: erf(x).astype(x.dtype),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "sin_eighth": np.sin,
+    "cos_eighth": np.cos,
 }
 NAMES = sorted(EXACT)
 DTYPES = ["float32", "float64"]
@@ -44,8 +47,11 @@ RANGES = {
     "erf": {"float32": (-5, 5), "float64": (-7, 7)},
     "sigmoid": {"float32": (-90, 90), "float64": (-712, 712)},
     "softplus": {"float32": (-90, 90), "float64": (-712, 712)},
+    "sin_eighth": {"float32": (-1, 1), "float64": (-1, 1)},
+    "cos_eighth": {"float32": (-1, 1), "float64": (-1, 1)},
 }
 DOMAIN = {"log": (0, np.inf), "log1p_unit": (0, 1)}
+DOMAIN |= dict.fromkeys(["sin_eighth", "cos_eighth"], (-math.pi / 4, math.pi / 4))
 HALF_LN2 = math.log(2) / 2
 THRESHOLDS = [0.5, math.sqrt(0.5), 1, math.sqrt(2), 2, 4, 4.375, 6, 6.25, 9, 9.125, 19.0, 19.1, 20]
 THRESHOLDS += [k * HALF_LN2 for k in (0.5, 1, 1.5, 2, 3, 5, 20)]
@@ -161,6 +167,8 @@ SPECIAL = {
     "erf": {0.0: 0, INF: 1, -INF: -1, 1e30: 1, -1e30: -1, 100.0: 1, -100.0: -1},
     "sigmoid": {0.0: 0.5, INF: 1, -INF: 0, 1e5: 1, -1e5: 0, 1e30: 1, -1e30: 0},
     "softplus": {INF: INF, -INF: 0, 1e5: 1e5, -1e5: 0, -1e30: 0},
+    "sin_eighth": {0.0: 0},
+    "cos_eighth": {0.0: 1},
 }
 
 

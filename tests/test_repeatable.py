@@ -15,8 +15,13 @@ from numbanet.pace import Pace
 from numbanet.planner import Form
 
 
-def trained(X, y, epochs=3, parallel=None, threads=None, seed=3, hidden=(40, 33), batch_size=48):
-    layers = [nn.Dense(units, "tanh") for units in hidden]
+def noisy():
+    """Layers with random numbers and statistics of the batch."""
+    return [nn.BatchNorm(), nn.Dropout(0.3), nn.GaussianNoise(0.2)]
+
+
+def trained(X, y, epochs=3, parallel=None, threads=None, seed=3, hidden=(40, 33), batch_size=48, more=()):
+    layers = [*(nn.Dense(units, "tanh") for units in hidden), *more]
     model = nn.Sequential([nn.Input(X.shape[1]), *layers, nn.Dense(10, "softmax")], seed=seed)
     model.compile(nn.Adam(0.01), "cross_entropy", ["accuracy"])
     before, count = Pace.next, nn.get_num_threads()
@@ -56,16 +61,17 @@ def test_no_seed_draws_one_and_tells_it(digits):
 
 @pytest.mark.compiled
 @pytest.mark.skipif(engine.get_num_threads() < 2, reason="needs two threads")
-def test_serial_and_parallel_agree(digits, monkeypatch):
+@pytest.mark.parametrize("more", [list, noisy])
+def test_serial_and_parallel_agree(digits, monkeypatch, more):
     """The parallel loop really runs (counted), on 1 and 2 threads, and gives the serial loop's bits."""
     runs = []
     parallel = engine.run_parallel
     monkeypatch.setattr(engine, "run_parallel", lambda *a: (runs.append(1), parallel(*a)))
-    serial, first = trained(*digits, parallel=False)
+    serial, first = trained(*digits, parallel=False, more=more())
     assert not runs
-    one, _ = trained(*digits, parallel=True, threads=1)
+    one, _ = trained(*digits, parallel=True, threads=1, more=more())
     assert not runs  # one thread is the serial loop
-    two, second = trained(*digits, parallel=True, threads=2)
+    two, second = trained(*digits, parallel=True, threads=2, more=more())
     assert runs
     assert np.array_equal(serial._theta, one._theta)
     assert np.array_equal(serial._theta, two._theta)
@@ -84,10 +90,12 @@ Pace.next = lambda self, left: (True, left)  # always in parallel
 nn.set_num_threads(int(sys.argv[1]))
 rng = np.random.default_rng(0)
 X, y = rng.random((200, 30)), rng.integers(5, size=200)
-model = nn.Sequential([nn.Input(30), nn.Dense(300, "tanh"), nn.Dense(5, "softmax")], seed=0)
-model.compile(nn.SGD(0.1, 0.9), "cross_entropy")
-model.fit(X, y, epochs=3, verbose=0, batch_size=70)
-print(hashlib.sha256(model._theta.tobytes()).hexdigest())
+noisy = [nn.Dropout(0.3), nn.BatchNorm(), nn.GaussianNoise(0.1), nn.Reshape((-1, 20)), nn.LayerNorm(), nn.Flatten()]
+for between in ([], noisy):
+    model = nn.Sequential([nn.Input(30), nn.Dense(300, "tanh"), *between, nn.Dense(5, "softmax")], seed=0)
+    model.compile(nn.SGD(0.1, 0.9), "cross_entropy")
+    model.fit(X, y, epochs=3, verbose=0, batch_size=70)
+    print(hashlib.sha256(model._theta.tobytes()).hexdigest())
 """
     import os
 
@@ -100,11 +108,12 @@ print(hashlib.sha256(model._theta.tobytes()).hexdigest())
 
 
 @pytest.mark.compiled
-def test_programs_of_other_capacities_agree(digits):
+@pytest.mark.parametrize("more", [list, noisy])
+def test_programs_of_other_capacities_agree(digits, more):
     """The bits of a step do not depend on how large a batch the program was planned for."""
     X, y = digits
-    a, _ = trained(X, y, epochs=2, batch_size=48)
-    b, _ = trained(X, y, epochs=1, batch_size=48)
+    a, _ = trained(X, y, epochs=2, batch_size=48, more=more())
+    b, _ = trained(X, y, epochs=1, batch_size=48, more=more())
     b.evaluate(X, y)
     b._programs.clear()
     b._program("train", 200, Form(classes=True))  # larger than needed: kept for the batches of 48
@@ -115,13 +124,14 @@ def test_programs_of_other_capacities_agree(digits):
 
 
 @pytest.mark.compiled
+@pytest.mark.parametrize("more", [list, noisy])
 @pytest.mark.parametrize("optimizer", [nn.SGD(0.1), nn.SGD(0.1, 0.9), nn.SGD(0.1, 0.9, True), nn.Adam(0.01)])
-def test_save_load_continue(digits, tmp_path, optimizer):
+def test_save_load_continue(digits, tmp_path, optimizer, more):
     """Save at epoch 3, load, go on to 6: the same as 6 straight."""
     X, y = digits
     models = []
     for _ in range(2):
-        model = nn.Sequential([nn.Input(64), nn.Dense(20, "relu"), nn.Dense(10, "softmax")], seed=0)
+        model = nn.Sequential([nn.Input(64), nn.Dense(20, "relu"), *more(), nn.Dense(10, "softmax")], seed=0)
         model.compile(optimizer, "cross_entropy", ["accuracy"])
         models.append(model)
     straight = models[0].fit(X, y, epochs=6, verbose=0)

@@ -38,8 +38,9 @@ def gradient_check(model, X, y, eps=1e-6):
     (that of the first step) and the batch's own statistics. The model is not touched.
 
     The error of a derivative is relative to the largest derivative of the same array: a difference of two losses
-    cannot resolve an entry below rounding, about 1e-16 L / eps, however right it is. ValueError if the model is not
-    compiled or the data does not fit.
+    cannot resolve an entry below rounding, about 1e-16 L / eps, however right it is. (So an array whose derivatives are
+    all zero, such as a bias just before BatchNorm, which takes it off again, has an error of up to 1.) ValueError if
+    the model is not compiled or the data does not fit.
     """
     eps = validate.real_number("eps", eps, least=0, open_least=True)
     twin = in_float64(model)

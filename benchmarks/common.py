@@ -95,7 +95,7 @@ PASSES = {"cpu": 10, "cuda": 250}  # of the op over all its rows in one run, so 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of results on a GPU, relative to the largest
 
 PARAMETERS = ("kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated")  # operands in theta
-PARAMETERS += ("gamma", "beta", "moving_mean", "moving_variance")
+PARAMETERS += ("accumulator", "gamma", "beta", "moving_mean", "moving_variance")
 SCRATCH = ("gradient", "total", "dkernel", "dbias", "dgamma", "dbeta")  # in a worker's memory, in panels
 PANELS = ("transposed_kernel", "transposed", "kept")  # in the workspace, in panels
 OUTSIDE = ("data", "order", "scores", "unweighted", "coefficients", "penalties")
@@ -106,7 +106,7 @@ SIZES = {"inputs": WIDTH, "units": WIDTH, "relu": 0, "columns": 0, "width": WIDT
 CHANGED = {"gradient_accumulate", "gradient_clip", "weigh"}  # ops that change what they are given
 SIZES |= {"limit": 0.5, "l1": 0.01, "l2": 0.01}
 SIZES |= {"positions": 1, "epsilon": 1e-3, "momentum": 0.99, "rate": 0.5, "stddev": 0.1, "seed": 1, "stream": 1}
-COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7]])  # a row that suits every optimiser
+COEFFICIENTS = np.array([[0.01, 0.1, 0.1, 1.0, 1e-7, 0.1]])  # a row that suits every optimiser
 
 
 class Ops:

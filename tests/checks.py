@@ -18,7 +18,7 @@ from numbanet.plan import Buffer, Chain, Outside, Phase, Plan, Scratch
 from numbanet.planner import features_chain
 from numbanet.program import Program
 
-THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulated"}
+THETA = {"kernel", "bias", "parameter", "velocity", "mean", "variance", "accumulator", "accumulated"}
 THETA |= {"gamma", "beta", "moving_mean", "moving_variance"}
 SCRATCH = {"gradient", "total", "dkernel", "dbias", "dgamma", "dbeta"}  # laid out like parameters, as are:
 PANELS = {"transposed_kernel", "transposed", "kept"}  # in the workspace

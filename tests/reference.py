@@ -273,6 +273,31 @@ def adam_update(gradient, coefficients, parameter, mean, variance):
     return {"parameter": parameter, "mean": mean, "variance": variance}
 
 
+def adamw_update(gradient, coefficients, parameter, mean, variance):
+    found = adam_update(gradient, coefficients, parameter, mean, variance)
+    return found | {"parameter": found["parameter"] - coefficients[0, 5] * parameter}
+
+
+def rmsprop_update(gradient, coefficients, parameter, variance, mean, velocity):
+    rate, q, inside, outside, momentum, p = coefficients[0, :6]
+    found = {"variance": (1 - q) * variance + q * gradient**2}
+    spread = found["variance"]
+    if mean is not None:
+        found["mean"] = (1 - q) * mean + q * gradient
+        spread = np.maximum(spread - found["mean"] ** 2, 0)
+    change = rate * gradient / (np.sqrt(spread + inside) + outside)
+    if velocity is not None:
+        change = found["velocity"] = momentum * velocity + change
+    return found | {"parameter": parameter - p * change}
+
+
+def adagrad_update(gradient, coefficients, parameter, accumulator):
+    rate, inside, outside = coefficients[0, :3]
+    accumulator = accumulator + gradient**2
+    parameter = parameter - rate * gradient / (np.sqrt(accumulator + inside) + outside)
+    return {"parameter": parameter, "accumulator": accumulator}
+
+
 def gradient_add(gradient, total):
     return {"total": total + gradient}
 

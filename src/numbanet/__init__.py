@@ -19,9 +19,10 @@ from numbanet.layers import (
     Reshape,
 )
 from numbanet.model import Model, Sequential
-from numbanet.optimizers import SGD, Adam
+from numbanet.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
 from numbanet.regularizers import L1, L1L2, L2
 from numbanet.report import GradientReport, LayerGradient, gradient_report
+from numbanet.schedules import CosineDecay, ExponentialDecay, InverseTimeDecay, StepDecay
 from numbanet.training import History
 from numbanet.warmup import warmup
 
@@ -30,29 +31,37 @@ __all__ = [
     "L1",
     "L1L2",
     "L2",
+    "LBFGS",
     "SGD",
     "Activation",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Add",
     "BatchNorm",
     "Concatenate",
     "Constant",
+    "CosineDecay",
     "Dense",
     "Dropout",
+    "ExponentialDecay",
     "Flatten",
     "GaussianNoise",
     "GradientCheck",
     "GradientReport",
     "History",
     "Input",
+    "InverseTimeDecay",
     "LayerGradient",
     "LayerNorm",
     "Model",
     "Orthogonal",
+    "RMSprop",
     "RandomNormal",
     "RandomUniform",
     "Reshape",
     "Sequential",
+    "StepDecay",
     "VarianceScaling",
     "data",
     "get_num_threads",

@@ -121,8 +121,8 @@ def network(options, shape, problem):
     layers += [nn.Dense(units, options.activation, kernel_initializer=initializer) for units in options.layers]
     layers.append(nn.Dense(problem.outputs, problem.activation))
     model = nn.Sequential(layers, seed=options.seed, dtype=options.dtype)
-    settings = {} if options.lr is None else {"learning_rate": options.lr}
-    model.compile(OPTIMIZERS[options.optimizer](**settings), problem.loss, problem.metrics)
+    optimizer = OPTIMIZERS[options.optimizer]()
+    model.compile(optimizer if options.lr is None else optimizer.with_rate(options.lr), problem.loss, problem.metrics)
     return model
 
 
@@ -211,7 +211,7 @@ def info_command(options):
     model = nn.load(options.model)
     print(model)
     print()
-    print(model.plan(options.mode or ("predict" if model.loss is None else "train"), options.batch_size))
+    print(model.plan(options.mode or ("predict" if model.loss is None else model.optimizer.mode), options.batch_size))
     return 0
 
 

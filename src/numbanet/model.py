@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from numbanet import kernels, losses, metrics, optimizers, sharing, summary, validate
+from numbanet import kernels, lbfgs, losses, metrics, optimizers, sharing, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
@@ -95,6 +95,18 @@ class Model(Parts):
     def updates(self):
         """Optimiser steps done since compile."""
         return int(self._steps[0, kernels.UPDATE])
+
+    @property
+    def learning_rate(self):
+        """The learning rate of the next update, a float. Set to a number or a schedule, it is another from the next
+        epoch on, and the optimiser's state stays as it is."""
+        self._need_compiled()
+        return float(self.optimizer.rates(self.updates // self.optimizer.period))
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self._need_compiled()
+        self.optimizer = self.optimizer.with_rate(learning_rate)
 
     def __repr__(self):
         return summary.table(self)
@@ -181,6 +193,7 @@ class Model(Parts):
         validation_split: share in [0, 1) of the samples, taken from the end, that is evaluated instead of trained on;
         validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch; without it,
         samples of the model's dtype are read where they lie, which saves a tenth to a third of the time.
+        With nn.LBFGS an epoch is an iteration on all samples at once, whatever batch_size and shuffle.
 
         Ctrl-C stops within about 0.1 s: the model is at its last finished update, the epochs so far are returned.
         """
@@ -194,6 +207,9 @@ class Model(Parts):
         batch_size = min(batch_size, data.samples)
         history, batches = History(), -(-data.samples // batch_size)
         try:
+            if isinstance(self.optimizer, optimizers.LBFGS):
+                lbfgs.fit(self, data, held_out, epochs, verbose, history)
+                return history
             direct = not shuffle and self._lie_ready(data.arrays)
             val_direct, val_rows = held_out and self._lie_ready(held_out.arrays), self._device.ROWS_AT_ONCE
             program = self._program("train", batch_size, data.form(direct))

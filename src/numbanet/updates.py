@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numbanet.builder import planned
 from numbanet.graph import padded
-from numbanet.kernels import EVERY_STEP, LAST_STEP, PANEL
+from numbanet.kernels import EVERY_STEP, LAST_STEP, OPS, PANEL
 from numbanet.plan import Chain, Outside, Phase
 
 
@@ -34,6 +34,7 @@ def gradient_phases(plan, graph, build, gradients):
 
 def update_phases(plan, graph, build, gradients, optimizer):
     """The phases that update the parameters; gradients: ops by parameter."""
+    wanted = dict.fromkeys(OPS[optimizer.op].operands)  # a slot that the optimiser does without stays None
     plan.theta, plan.period = graph.size * (1 + len(optimizer.slots)), optimizer.period
     norms = _Norms(build, optimizer, len(gradients))
     first, second = [], []
@@ -41,7 +42,7 @@ def update_phases(plan, graph, build, gradients, optimizer):
         slots = {name: parameter.slot(k, name, graph.size) for k, name in enumerate(optimizer.slots)}
         given = {"gradient": build.gradient(parameter), "coefficients": Outside("coefficients")}
         given |= slots | {"parameter": parameter}
-        end = [planned(optimizer.op, given), *_transpose(build, parameter)]
+        end = [planned(optimizer.op, wanted | given), *_transpose(build, parameter)]
         if optimizer.clipvalue is not None:
             end.insert(0, planned("gradient_clip", given | {"limit": optimizer.clipvalue}))
         if optimizer.period == 1 and not norms.limit:

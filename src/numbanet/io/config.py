@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from numbanet import initializers, layers, losses, metrics, optimizers, regularizers
+from numbanet import initializers, layers, losses, metrics, optimizers, regularizers, schedules
 from numbanet.graph import Graph, named
 from numbanet.layers import Input, connect
 from numbanet.names import lookup
 
 MOST_ITEMS = 100_000  # of a list
-PARTS = initializers.CLASSES | regularizers.CLASSES  # descriptions that are fields of others
+PARTS = initializers.CLASSES | regularizers.CLASSES | schedules.CLASSES  # descriptions that are fields of others
 
 
 def describe(what, thing, classes):
-    """A dataclass as {"class": name, field: value}, the initialisers in it included."""
+    """A dataclass as {"class": name, field: value}, the descriptions in it included."""
     config = {"class": known(what, type(thing).__name__, type(thing), classes)}
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)

@@ -201,6 +201,9 @@ OPS = {
         _entry("sgd_update", "gradient coefficients -> parameter", axis="parameter"),
         _entry("momentum_update", "gradient coefficients -> parameter velocity", axis="parameter"),
         _entry("adam_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
+        _entry("adamw_update", "gradient coefficients -> parameter mean variance", axis="parameter"),
+        _entry("rmsprop_update", "gradient coefficients -> parameter variance mean velocity", axis="parameter"),
+        _entry("adagrad_update", "gradient coefficients -> parameter accumulator", axis="parameter"),
         # parameters and their gradients beside the update
         _entry("gradient_add", "gradient -> total", axis="parameter"),
         _entry("gradient_keep", "gradient -> kept", axis="parameter"),

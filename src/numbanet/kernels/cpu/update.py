@@ -8,6 +8,9 @@ computes for all steps of an epoch at once; schedules and bias corrections there
     sgd_update       w -= a g
     momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
+    adamw_update     the same, and w -= d w
+    rmsprop_update   s += q (g**2 - s);  m += q (g - m);  v = u v + a g / (sqrt(s - m**2 + b) + e);  w -= p v
+    adagrad_update   s += g**2;  w -= a g / (sqrt(s + b) + e)
     gradient_add     total += g              for parameters that several layers share
     gradient_keep    kept = g                where somebody wants to read it, or before it is clipped by a norm
     transpose        transposed[o, i] = w[i, o]
@@ -32,7 +35,7 @@ from numbanet.kernels.cpu.memory import matrix, outside_float64, real, scratch
 from numbanet.kernels.cpu.simd import at, lanes, load, splat, store, sum_of
 from numbanet.kernels.cpu.tile import transpose as transpose_square
 from numbanet.kernels.jit import kernel
-from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, sign, sqrt
+from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, relu, sign, sqrt
 
 
 @kernel
@@ -63,25 +66,81 @@ def momentum_update(op, theta, work, step, first, last):
             store(w, i, j, load(w, i, j) + (p * v - q * gradient))
 
 
-@kernel
-def adam_update(op, theta, work, step, first, last):
-    """m += p (g - m); s += q (g**2 - s); w -= a m / (c sqrt(s) + e)  (Kingma & Ba, 2015)
+def _adam(name, decays):
+    @kernel(name=name)
+    def update(op, theta, work, step, first, last):
+        """m += p (g - m); s += q (g**2 - s); w -= a m / (c sqrt(s) + e), if it decays + d w
 
-    coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e
+        coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e, d
+        """
+        g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
+        w, mean, variance = matrix(theta, op, 2), matrix(theta, op, 3), matrix(theta, op, 4)
+        now = coefficients[step[BATCH]]
+        a, p, q, c, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3]), splat(w, now[4])
+        d = splat(w, now[5 if decays else 0])
+        for i in range(first, last):
+            for j in range(0, PANEL, lanes(w)):
+                gradient = load(g, i - first, j)
+                m, s = load(mean, i, j), load(variance, i, j)
+                m += p * (gradient - m)
+                s += q * (gradient * gradient - s)
+                store(mean, i, j, m)
+                store(variance, i, j, s)
+                value, change = load(w, i, j), a * m / (c * sqrt(s) + e)
+                store(w, i, j, value - (change + d * value if decays else change))
+
+    return update
+
+
+adam_update = _adam("adam_update", decays=False)  # Kingma & Ba, 2015
+adamw_update = _adam("adamw_update", decays=True)  # Loshchilov & Hutter, 2019
+
+
+@kernel
+def rmsprop_update(op, theta, work, step, first, last):
+    """s += q (g**2 - s); m += q (g - m); v = u v + a g / (sqrt(s - m**2 + b) + e); w -= p v  (Hinton, 2012)
+
+    coefficients: a, q, b, e, u, p; without the operand mean, m = 0; without velocity, u = 0
     """
     g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
-    w, mean, variance = matrix(theta, op, 2), matrix(theta, op, 3), matrix(theta, op, 4)
+    w, variance = matrix(theta, op, 2), matrix(theta, op, 3)
+    mean, velocity = matrix(theta, op, 4), matrix(theta, op, 5)
     now = coefficients[step[BATCH]]
-    a, p, q, c, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3]), splat(w, now[4])
+    a, q, b, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2]), splat(w, now[3])
+    u, p = splat(w, now[4]), splat(w, now[5])
+    for i in range(first, last):
+        for j in range(0, PANEL, lanes(w)):
+            gradient, s = load(g, i - first, j), load(variance, i, j)
+            s += q * (gradient * gradient - s)
+            store(variance, i, j, s)
+            if mean.shape[0]:
+                m = load(mean, i, j)
+                m += q * (gradient - m)
+                store(mean, i, j, m)
+                s = relu(s - m * m)  # a variance: below 0 by rounding only
+            v = a * gradient / (sqrt(s + b) + e)
+            if velocity.shape[0]:
+                v += u * load(velocity, i, j)
+                store(velocity, i, j, v)
+            store(w, i, j, load(w, i, j) - p * v)
+
+
+@kernel
+def adagrad_update(op, theta, work, step, first, last):
+    """s += g**2; w -= a g / (sqrt(s + b) + e); coefficients: a, b, e  (Duchi et al., 2011)
+
+    What the sum begins with is in b, so that accumulators begin with zero, and padding stays zero.
+    """
+    g, coefficients = scratch(work, op, 0, step), outside_float64(op, 1)
+    w, accumulator = matrix(theta, op, 2), matrix(theta, op, 3)
+    now = coefficients[step[BATCH]]
+    a, b, e = splat(w, now[0]), splat(w, now[1]), splat(w, now[2])
     for i in range(first, last):
         for j in range(0, PANEL, lanes(w)):
             gradient = load(g, i - first, j)
-            m, s = load(mean, i, j), load(variance, i, j)
-            m += p * (gradient - m)
-            s += q * (gradient * gradient - s)
-            store(mean, i, j, m)
-            store(variance, i, j, s)
-            store(w, i, j, load(w, i, j) - a * m / (c * sqrt(s) + e))
+            s = load(accumulator, i, j) + gradient * gradient
+            store(accumulator, i, j, s)
+            store(w, i, j, load(w, i, j) - a * gradient / (sqrt(s + b) + e))
 
 
 @kernel

@@ -8,6 +8,9 @@ computes for all steps of an epoch at once; schedules and bias corrections there
     sgd_update       w -= a g
     momentum_update  v = u v - a g;  w += p v - q g
     adam_update      m += (1 - b1) (g - m);  s += (1 - b2) (g**2 - s);  w -= a m / (sqrt(s) c + e)
+    adamw_update     the same, and w -= d w
+    rmsprop_update   s += q (g**2 - s);  m += q (g - m);  v = u v + a g / (sqrt(s - m**2 + b) + e);  w -= p v
+    adagrad_update   s += g**2;  w -= a g / (sqrt(s + b) + e)
     gradient_add     total += g              for parameters that several layers share
     gradient_keep    kept = g                where somebody wants to read it, or before it is clipped by a norm
     transpose        transposed[o, i] = w[i, o]
@@ -32,7 +35,7 @@ from numbanet.kernels.cuda.block import meet, shared, thread
 from numbanet.kernels.cuda.launch import THREADS
 from numbanet.kernels.cuda.memory import FIRST, cast, matrix, outside_float64, quotient, real, remainder, scratch
 from numbanet.kernels.cuda.target import kernel, piece
-from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, sign, sqrt
+from numbanet.kernels.scalar import ONE, ZERO, absolute, clamp, relu, sign, sqrt
 
 
 @piece
@@ -73,22 +76,71 @@ def momentum_update(op, theta, work, step, first, last):
         w[k] += p * v - q * g[e]
 
 
-@kernel
-def adam_update(op, theta, work, step, first, last):
-    """m += p (g - m); s += q (g**2 - s); w -= a m / (c sqrt(s) + e)  (Kingma & Ba, 2015)
+def _adam(name, decays):
+    @kernel(name=name)
+    def update(op, theta, work, step, first, last):
+        """m += p (g - m); s += q (g**2 - s); w -= a m / (c sqrt(s) + e), if it decays + d w
 
-    coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e
+        coefficients: a = rate / (1 - b1**t), p = 1 - b1, q = 1 - b2, c = 1 / sqrt(1 - b2**t), e, d
+        """
+        (g, _), (w, _) = scratch(work, op, 0, step), matrix(theta, op, 2)
+        (mean, _), (variance, _) = matrix(theta, op, 3), matrix(theta, op, 4)
+        a, p, q = _coefficient(op, step, 0, w), _coefficient(op, step, 1, w), _coefficient(op, step, 2, w)
+        c, epsilon = _coefficient(op, step, 3, w), _coefficient(op, step, 4, w)
+        d = _coefficient(op, step, 5 if decays else 0, w)
+        for e in range(thread(), (last - first) * PANEL, THREADS):
+            k, gradient = first * PANEL + e, g[e]
+            m = mean[k] + p * (gradient - mean[k])
+            s = variance[k] + q * (gradient * gradient - variance[k])
+            mean[k], variance[k] = m, s
+            change = a * m / (c * sqrt(s) + epsilon)
+            w[k] -= change + d * w[k] if decays else change
+
+    return update
+
+
+adam_update = _adam("adam_update", decays=False)  # Kingma & Ba, 2015
+adamw_update = _adam("adamw_update", decays=True)  # Loshchilov & Hutter, 2019
+
+
+@kernel
+def rmsprop_update(op, theta, work, step, first, last):
+    """s += q (g**2 - s); m += q (g - m); v = u v + a g / (sqrt(s - m**2 + b) + e); w -= p v  (Hinton, 2012)
+
+    coefficients: a, q, b, e, u, p; without the operand mean, m = 0; without velocity, u = 0
     """
-    (g, _), (w, _) = scratch(work, op, 0, step), matrix(theta, op, 2)
-    (mean, _), (variance, _) = matrix(theta, op, 3), matrix(theta, op, 4)
-    a, p, q = _coefficient(op, step, 0, w), _coefficient(op, step, 1, w), _coefficient(op, step, 2, w)
-    c, epsilon = _coefficient(op, step, 3, w), _coefficient(op, step, 4, w)
+    (g, _), (w, _), (variance, _) = scratch(work, op, 0, step), matrix(theta, op, 2), matrix(theta, op, 3)
+    (mean, _), (velocity, _) = matrix(theta, op, 4), matrix(theta, op, 5)
+    a, q, b = _coefficient(op, step, 0, w), _coefficient(op, step, 1, w), _coefficient(op, step, 2, w)
+    epsilon, u, p = _coefficient(op, step, 3, w), _coefficient(op, step, 4, w), _coefficient(op, step, 5, w)
     for e in range(thread(), (last - first) * PANEL, THREADS):
         k, gradient = first * PANEL + e, g[e]
-        m = mean[k] + p * (gradient - mean[k])
         s = variance[k] + q * (gradient * gradient - variance[k])
-        mean[k], variance[k] = m, s
-        w[k] -= a * m / (c * sqrt(s) + epsilon)
+        variance[k] = s
+        if _rows(op, 4) > 0:
+            m = mean[k] + q * (gradient - mean[k])
+            mean[k] = m
+            s = relu(s - m * m)  # a variance: below 0 by rounding only
+        v = a * gradient / (sqrt(s + b) + epsilon)
+        if _rows(op, 5) > 0:
+            v += u * velocity[k]
+            velocity[k] = v
+        w[k] -= p * v
+
+
+@kernel
+def adagrad_update(op, theta, work, step, first, last):
+    """s += g**2; w -= a g / (sqrt(s + b) + e); coefficients: a, b, e  (Duchi et al., 2011)
+
+    What the sum begins with is in b, so that accumulators begin with zero, and padding stays zero.
+    """
+    (g, _), (w, _), (accumulator, _) = scratch(work, op, 0, step), matrix(theta, op, 2), matrix(theta, op, 3)
+    a, b, epsilon = _coefficient(op, step, 0, w), _coefficient(op, step, 1, w), _coefficient(op, step, 2, w)
+    for e in range(thread(), (last - first) * PANEL, THREADS):
+        k, gradient = first * PANEL + e, g[e]
+        s = accumulator[k] + gradient * gradient
+        accumulator[k] = s
+        w[k] -= a * gradient / (sqrt(s + b) + epsilon)
 
 
 @kernel

@@ -10,6 +10,10 @@ OPTIMIZERS = {
     "momentum": lambda: nn.SGD(0.05, 0.9),
     "nesterov": lambda: nn.SGD(0.05, 0.9, nesterov=True),
     "adam": lambda: nn.Adam(0.01),
+    "adamw": lambda: nn.AdamW(0.01, 0.1),
+    "rmsprop": lambda: nn.RMSprop(0.01),
+    "rmsprop, all": lambda: nn.RMSprop(0.01, momentum=0.9, centered=True),
+    "adagrad": lambda: nn.Adagrad(0.1),
 }
 
 

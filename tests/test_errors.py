@@ -127,7 +127,10 @@ def test_not_compiled(method):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("addam", "mse"), r"unknown optimizer 'addam'; known: sgd, adam; did you mean 'adam'\?"),
+        (
+            ("addam", "mse"),
+            r"unknown optimizer 'addam'; known: sgd, adam, adamw, rmsprop, adagrad, lbfgs; did you mean 'adam'\?",
+        ),
         (("adam", "crossentropy"), r"unknown loss 'crossentropy'; known: .*; did you mean 'cross_entropy'\?"),
         (("adam", None), r"compile needs a loss; known: "),
         (("adam", "mse", ["acuracy"]), r"unknown metric 'acuracy'; known: .*; did you mean 'accuracy'\?"),
@@ -219,7 +222,12 @@ def test_cross_entropy_of_one_output():
         (lambda: nn.Model([nn.Input(2), nn.Input(3)], nn.Input(2)), ValueError, "was not given|does not depend on"),
         (lambda: nn.SGD(momentum=1), ValueError, "momentum must be at least 0 and below 1"),
         (lambda: nn.Adam(beta_2=1.5), ValueError, "beta_2 must be at least 0 and below 1"),
-        (lambda: nn.Adam("fast"), TypeError, "learning_rate must be a number, not 'fast'"),
+        (lambda: nn.Adam("fast"), TypeError, r"learning_rate must be a number or a schedule \(.*\), not 'fast'"),
+        (lambda: nn.Adam(epsilon_hat=1), TypeError, "epsilon_hat must be True or False, not 1"),
+        (lambda: nn.AdamW(weight_decay=-1), ValueError, "weight_decay must be at least 0, not -1"),
+        (lambda: nn.RMSprop(rho=1), ValueError, "rho must be at least 0 and below 1, not 1"),
+        (lambda: nn.RMSprop(centered=1), TypeError, "centered must be True or False, not 1"),
+        (lambda: nn.Adagrad(initial_accumulator_value=-1), ValueError, "initial_accumulator_value must be at least 0"),
         (lambda: nn.VarianceScaling(mode="fan"), ValueError, "unknown mode 'fan'; known: fan_in"),
         (lambda: nn.set_num_threads(0), ValueError, "0 threads: expected 1 to"),
         (lambda: nn.set_num_threads("2"), TypeError, "must be a whole number"),

@@ -61,6 +61,9 @@ OPTIMIZERS = {
     "momentum": nn.SGD(0.05, momentum=0.9),
     "nesterov": nn.SGD(0.05, momentum=0.9, nesterov=True),
     "adam": nn.Adam(0.01, beta_1=0.8, epsilon=1e-6),
+    "adamw": nn.AdamW(nn.CosineDecay(0.0, 10, 0.1, 0.02, 5), 0.1, epsilon_hat=False),
+    "rmsprop": nn.RMSprop(nn.StepDecay(0.01, 4), momentum=0.9, centered=True),
+    "adagrad": nn.Adagrad(nn.InverseTimeDecay(0.1, 5, 0.5), 0.0),
 }
 
 

@@ -36,7 +36,7 @@ def good(path):
     a, b = dense(left), dense(nn.Flatten()(right))
     output = nn.Dense(2, use_bias=False)(nn.Concatenate()([a, nn.Add()([a, b])]))
     model = nn.Model([left, right], nn.Activation("softmax")(output), seed=5)
-    model.compile(nn.Adam(), "cross_entropy", ["accuracy", "mae"])
+    model.compile(nn.AdamW(nn.CosineDecay(0.01, 9, 0.1, 0.1, 2)), "cross_entropy", ["accuracy", "mae"])
     model.fit([np.ones((3, 2)), np.ones((3, 2, 1))], [0, 1, 1], epochs=2, verbose=0)
     model.save(path)
     return model, path.read_bytes(), architecture_in(path), safetensors.numpy.load_file(path)
@@ -162,7 +162,8 @@ def places(value, prefix=()):
 
 GONE = object()
 REAL = {"learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "mean", "stddev", "scale", "value"}
-REAL |= {"clipnorm", "global_clipnorm", "clipvalue", "l1", "l2"}
+REAL |= {"clipnorm", "global_clipnorm", "clipvalue", "l1", "l2", "weight_decay", "rho", "initial_accumulator_value"}
+REAL |= {"initial_learning_rate", "decay_rate", "factor", "alpha", "warmup_target", "ftol", "gtol"}
 
 
 def changed(architecture, place, value):
@@ -224,7 +225,7 @@ def test_every_value_replaced(path, good):
             if check_change(path, good, changed(architecture, place, value)):
                 understood.add(next(key for key in reversed(place) if isinstance(key, str)))
     settings = {"seed", "epochs", "updates", "name", "activation", "inputs", "output", "metrics", "layer", "shape"}
-    settings |= {"use_bias", "trainable", "gradient_accumulation_steps"}
+    settings |= {"use_bias", "trainable", "gradient_accumulation_steps", "epsilon_hat", "decay_steps", "warmup_steps"}
     settings |= {f"{array}_{part}" for array in ("kernel", "bias") for part in ("initializer", "regularizer")}
     assert understood <= REAL | settings
 
@@ -249,6 +250,8 @@ JOIN = {"class": "Concatenate", "name": None}
 WIDE = INPUT | {"shape": [2**31 - 1]}
 DENSE = config.describe("layer", nn.Dense(3, "relu", True, "zeros", "zeros"), layers.CLASSES)
 SGD = config.describe("optimizer", nn.SGD(0.1), optimizers.CLASSES)
+CONSTANT = {"class": "Constant", "value": 0.1}
+STEPS = config.describe("rate", nn.StepDecay(0.1, 2), config.PARTS)
 TRAINING = {"optimizer": SGD, "loss": "mse", "metrics": []}
 SMALL = {"weights.dense_1.kernel": np.ones((4, 3), "f4"), "weights.dense_1.bias": np.ones(3, "f4")}
 MANY = 100_001
@@ -302,6 +305,10 @@ LIES = {
     "loss of a class": (training(loss={"class": "SGD"}), "loss must be a string"),
     "metric": (training(metrics=["system"]), "unknown metric 'system'"),
     "metric twice": (training(metrics=["mae", "mae"]), "the list of metrics names one twice"),
+    "learning rate of a class": (sgd(learning_rate=DENSE), "unknown class of learning_rate of the optimizer 'Dense'"),
+    "learning rate of a part": (sgd(learning_rate=CONSTANT), "must be a number or a schedule"),
+    "initializer of a part": (layer(DENSE, kernel_initializer=STEPS), "initializer must be a string, not StepDecay"),
+    "schedule": (sgd(learning_rate=STEPS | {"decay_steps": 0}), "is wrong: decay_steps must be at least 1, not 0"),
     "learning rate": (sgd(learning_rate=float("nan")), "optimizer is wrong: learning_rate must be above 0, not nan"),
     "huge number": (sgd(momentum=10**4000), "the optimizer is wrong: "),
     "many units": (layer(DENSE, units=2**31), "layer 1 is wrong: units must be at most 2147483647"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import numbanet as nn
-from numbanet import initializers, layers, losses, metrics
+from numbanet import initializers, layers, losses, metrics, optimizers, schedules
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -46,7 +46,8 @@ def test_the_table_names_all_there_is():
     assert row("losses") == set(losses.LOSSES)
     assert row("metrics") == set(metrics.METRICS)
     assert row("initialisers") == set(initializers.INITIALIZERS) | set(initializers.CLASSES)
-    assert row("optimisers") == {"SGD", "momentum", "nesterov", "Adam"}
+    assert row("optimisers") == {"momentum", "nesterov", "centered", *optimizers.CLASSES}
+    assert row("schedules") == set(schedules.CLASSES)
     assert all(callable(getattr(nn.data, name)) for name in row("data"))
     assert all(callable(getattr(nn.Sequential, name)) for name in row("transfer"))
 

@@ -21,11 +21,11 @@ class Schedule:
         """The learning rate after so many updates: of a number a float, of an array an array of its shape."""
         updates = np.asarray(updates, np.float64)
         with np.errstate(over="ignore", under="ignore"):
-            rates = np.asarray(self.rates(updates), np.float64)
-        return rates if updates.ndim else float(rates)
+            rates = self.rates(np.atleast_1d(updates))  # NumPy's powers of numbers and of arrays differ in the last bit
+        return rates if updates.ndim else float(rates[0])
 
     def rates(self, updates):
-        """The learning rates after so many updates, an array of float64."""
+        """The learning rates after so many updates, arrays of float64 of one or more axes."""
         raise TypeError(f"{type(self).__name__} does not say its rates")
 
 

@@ -93,6 +93,20 @@ def test_options_reach_the_network(run, tmp_path):
     assert model.layers[1].activation == "tanh"
 
 
+def test_lbfgs(run, tmp_path):
+    """It ends by itself, its plan computes gradients, and it has no learning rate."""
+    path = str(tmp_path / "m.safetensors")
+    words = "--layers 4 --optimizer lbfgs --dtype float64 --quiet --save".split()
+    status, out, _ = run("train", "xor", "--epochs", "500", *words, path)
+    assert status == 0
+    assert "of 500 epochs" in out
+    assert nn.load(path).epochs < 500
+    assert "gradient plan" in run("info", path)[1]
+    status, _, error = run("train", "xor", "--lr", "0.1", *words, path)
+    assert status == 1
+    assert "LBFGS has no learning rate" in error
+
+
 @pytest.mark.parametrize("name", ["xor", "two_spirals", "moons", "circles", "blobs", "sine"])
 def test_every_named_data_set_trains(run, name):
     status, out, _ = run("train", name, "--epochs", "2", "--quiet", "--layers", "8")

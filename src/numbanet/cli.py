@@ -152,7 +152,8 @@ def train_command(options):
     if options.plot and history.epoch:
         nn.plot.training(history, model, X, y, options.plot)
         print(f"drawn in {options.plot}")
-    return 130 if len(history.epoch) < options.epochs else 0
+    interrupted = len(history.epoch) < options.epochs and model.optimizer.mode == "train"  # L-BFGS ends by itself
+    return 130 if interrupted else 0
 
 
 def _figures(figures):

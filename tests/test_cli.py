@@ -96,7 +96,7 @@ def test_options_reach_the_network(run, tmp_path):
 def test_lbfgs(run, tmp_path):
     """It ends by itself, its plan computes gradients, and it has no learning rate."""
     path = str(tmp_path / "m.safetensors")
-    words = "--layers 4 --optimizer lbfgs --dtype float64 --quiet --save".split()
+    words = ["--layers", "4", "--optimizer", "lbfgs", "--dtype", "float64", "--quiet", "--save"]
     status, out, _ = run("train", "xor", "--epochs", "500", *words, path)
     assert status == 0
     assert "of 500 epochs" in out

@@ -1,6 +1,17 @@
 """numbanet: neural networks as loop-level Numba kernels under a Keras-shaped API."""
 
-from numbanet import data, plot
+from numbanet import callbacks, data, plot
+from numbanet.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ProgressBar,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TerminateOnNaN,
+)
 from numbanet.gradients import GradientCheck, gradient_check
 from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUniform, VarianceScaling
 from numbanet.io.checkpoint import load
@@ -39,11 +50,14 @@ __all__ = [
     "AdamW",
     "Add",
     "BatchNorm",
+    "CSVLogger",
+    "Callback",
     "Concatenate",
     "Constant",
     "CosineDecay",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "ExponentialDecay",
     "Flatten",
     "GaussianNoise",
@@ -54,15 +68,22 @@ __all__ = [
     "InverseTimeDecay",
     "LayerGradient",
     "LayerNorm",
+    "LearningRateScheduler",
     "Model",
+    "ModelCheckpoint",
     "Orthogonal",
+    "ProgressBar",
     "RMSprop",
     "RandomNormal",
     "RandomUniform",
+    "ReduceLROnPlateau",
     "Reshape",
     "Sequential",
     "StepDecay",
+    "TensorBoard",
+    "TerminateOnNaN",
     "VarianceScaling",
+    "callbacks",
     "data",
     "get_num_threads",
     "gradient_check",

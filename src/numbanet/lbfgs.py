@@ -7,51 +7,33 @@ from dataclasses import replace
 import numpy as np
 
 from numbanet.kernels import UPDATE
-from numbanet.training import Progress, run_epoch
+from numbanet.training import run_epoch
 
 ROWS = 4096  # samples that are computed at once: the workspace does not grow with the data
-
-
-def fit(model, data, held_out, epochs, verbose, history):
-    """Train for at most so many iterations, an epoch each, and add their figures to the history."""
-    with Progress(verbose, epochs, 1) as progress:
-
-        def on_epoch(epoch, logs):
-            progress.start_epoch(epoch)
-            if held_out:
-                direct = model._lie_ready(held_out.arrays)
-                found = model._evaluate(held_out, model._device.ROWS_AT_ONCE, direct)
-                logs |= {f"val_{name}": value for name, value in found.items()}
-            history.append(epoch, logs)
-            progress.batch(1)
-            progress.end_epoch(logs)
-
-        minimise(model, data, epochs, on_epoch)
 
 
 def minimise(model, data, epochs, on_epoch):
     """At most `epochs` iterations from the model's weights on; fewer where SciPy finds that they lead no further.
 
-    on_epoch(epoch, logs) is called after each, 0 the first, with the model at the weights that the iteration found and
-    the loss and metrics there, as training sees them (penalties included, noise that of the first step); a true answer
-    ends it. Whatever interrupts, the model is at the last iteration's weights afterwards. ImportError without SciPy.
+    on_epoch(means, penalty) is called after each, with the model at the weights that the iteration found, and with what
+    was measured there, as training sees it (noise that of the first step): the means of loss and metrics, and what
+    frozen parameters add to the loss. A true answer ends it. Whatever interrupts, the model is at the last iteration's weights afterwards. ImportError without SciPy.
     """
     minimize = _scipy()
     _need_no_statistics(model)
     if not epochs:
         return
-    settings, objective, done = model.optimizer, _Objective(model, data), 0
+    settings, objective = model.optimizer, _Objective(model, data)
     found = objective.weights()
 
     def after(intermediate_result):  # SciPy goes by the argument's name
-        nonlocal found, done
+        nonlocal found
         if not np.array_equal(objective.at, intermediate_result.x):
             objective(intermediate_result.x)
         found = objective.at
         model.epochs += 1
         model._steps[0, UPDATE] += 1
-        done += 1
-        if on_epoch(done - 1, objective.logs()):
+        if on_epoch(objective.means, objective.steady):
             raise StopIteration
 
     options = {"maxcor": settings.history, "ftol": settings.ftol, "gtol": settings.gtol, "maxls": settings.maxls}
@@ -88,7 +70,7 @@ class _Objective:
         self._rows = min(ROWS, data.samples)
         self._program = model._program("gradient", self._rows, data.form())
         frozen, kept = model.graph.frozen(), self._program.plan.gradients
-        self._steady = model.graph.penalty(model._theta, frozen)
+        self.steady = model.graph.penalty(model._theta, frozen)
         trained = [parameter for parameter in model.graph.parameters if parameter.name in kept]
         if not trained:
             raise ValueError("the model has no parameters to train")
@@ -96,7 +78,7 @@ class _Objective:
         self._in_work = np.concatenate(
             [_places(replace(parameter, offset=kept[parameter.name].offset)) for parameter in trained]
         )
-        self.at = self._means = None  # where it was asked last, and loss and metrics there
+        self.at = self.means = None  # where it was asked last, and loss and metrics there
 
     def weights(self):
         """The model's weights as one vector."""
@@ -117,12 +99,8 @@ class _Objective:
             share = len(order) / samples
             means = means + share * run_epoch(program, self._data, order, self._rows)
             slopes += share * program.work[self._in_work]
-        self.at, self._means = weights.copy(), means
-        return float(means[0]) + self._steady, slopes
-
-    def logs(self):
-        """Loss and metrics where it was asked last."""
-        return self._model._logs(self._means, self._steady)
+        self.at, self.means = weights.copy(), means
+        return float(means[0]) + self.steady, slopes
 
 
 def _places(parameter):

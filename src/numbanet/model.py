@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import replace
 
 import numpy as np
 
-from numbanet import kernels, lbfgs, losses, metrics, optimizers, sharing, summary, validate
+from numbanet import fitting, intake, kernels, losses, metrics, optimizers, sharing, summary, validate
 from numbanet.graph import Graph
 from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.parts import Parts, lenders, part
 from numbanet.planner import MODES, TRAINING, Form, Goal, build_plan, samples_of
 from numbanet.program import Program, Quick
-from numbanet.training import Data, History, Progress, run_epoch, shuffled
+from numbanet.training import Data, run_epoch
 
 DTYPES = ("float32", "float64")
 
@@ -57,6 +56,7 @@ class Model(Parts):
         self.graph = graph.placed()
         self.optimizer = self.loss = None
         self.metrics = ()
+        self.stop_training = False  # True: fit stops after the epoch or batch under way
         self.epochs = 0  # begun since the model was built; each has its own order of samples
         self._device = kernels.load("cpu")
         self._programs = {}
@@ -183,70 +183,86 @@ class Model(Parts):
         steps = sharing.steps_of(self._device)
         sharing.rearrange(self, optimizer=optimizer, loss=loss, metrics=chosen, _steps=steps)
 
-    def fit(self, X, y, batch_size=32, epochs=1, verbose=1, validation_split=0.0, validation_data=None, shuffle=True):
+    def fit(
+        self,
+        X,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose=1,
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        tol=None,
+    ):
         """Train for a number of epochs; returns a History with one value an epoch.
 
         X: array (n, ...) of samples (several inputs: a list of arrays, or a dict by input name).
         y: targets (n, outputs), or integer labels (n,) where the loss takes classes. Any numeric dtype, memory order
-        or nesting of lists will do.
+        or nesting of lists will do, and np.memmap is read where it lies.
+        Or X: batches (x, y) or (x, y, sample_weight), one update each, and no y: an iterator, which is read once, or
+        what can be iterated anew each epoch, such as a list of batches or a DataLoader, or has a length and items.
+        steps_per_epoch: batches of an epoch of those; None: all there are.
         batch_size: 32 rows. verbose: 1 (or True) a progress bar, 2 a line an epoch, 0 (or False) nothing.
+        callbacks: a list of nn.Callback. initial_epoch: the number of the first epoch; `epochs` is that of the end.
         validation_split: share in [0, 1) of the samples, taken from the end, that is evaluated instead of trained on;
-        validation_data: (X, y) to evaluate after each epoch. shuffle: a new order of samples each epoch; without it,
-        samples of the model's dtype are read where they lie, which saves a tenth to a third of the time.
+        validation_data: (X, y) or (X, y, sample_weight) to evaluate after each epoch, or batches that can be iterated
+        anew. shuffle: a new order of samples each epoch; without it, samples of the model's dtype are read where they
+        lie, which saves a tenth to a third of the time.
+        sample_weight: (n,), at least 0: the loss is the sum of weight times loss over the number of rows; metrics are
+        not weighted. class_weight: a dict of class numbers to weights (1 for those left out), or "balanced",
+        n / (classes * samples of the class); multiplies with sample_weight, not used in validation.
+        tol: stop after an epoch whose loss differs from that of the one before by at most this.
         With nn.LBFGS an epoch is an iteration on all samples at once, whatever batch_size and shuffle.
 
         Ctrl-C stops within about 0.1 s: the model is at its last finished update, the epochs so far are returned.
         """
         self._need_compiled()
-        data = self._data(X, y)
-        batch_size = min(validate.whole_number("batch_size", batch_size), data.samples)
-        epochs = validate.whole_number("epochs", epochs, 0)
-        shuffle = validate.flag("shuffle", shuffle)
-        verbose = validate.whole_number("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
-        data, held_out = self._hold_out(data, validation_split, validation_data)
-        batch_size = min(batch_size, data.samples)
-        history, batches = History(), -(-data.samples // batch_size)
-        try:
-            if isinstance(self.optimizer, optimizers.LBFGS):
-                lbfgs.fit(self, data, held_out, epochs, verbose, history)
-                return history
-            direct = not shuffle and self._lie_ready(data.arrays)
-            val_direct, val_rows = held_out and self._lie_ready(held_out.arrays), self._device.ROWS_AT_ONCE
-            program = self._program("train", batch_size, data.form(direct))
-            data, held_out = data.on(self._device), held_out and held_out.on(self._device)
-            with Progress(verbose, epochs, batches) as progress:
-                for epoch in range(epochs):
-                    progress.start_epoch(epoch)
-                    order = np.arange(data.samples)
-                    if shuffle:
-                        order = shuffled(data.samples, self.seed, self.epochs)
-                    self.epochs += 1
-                    logs = self._train(program, data, order, batch_size, progress.batch)
-                    if held_out:
-                        found = self._evaluate(held_out, val_rows, val_direct)
-                        logs |= {f"val_{name}": value for name, value in found.items()}
-                    history.append(epoch, logs)
-                    progress.end_epoch(logs)
-        except KeyboardInterrupt:
-            return history
-        return history
+        return fitting.fit(
+            self,
+            X,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            tol=tol,
+        )
 
-    def train_on_batch(self, X, y):
-        """One update on one batch; returns its loss and metrics from before the update, as evaluate does."""
+    def train_on_batch(self, X, y, sample_weight=None, class_weight=None):
+        """One update on one batch; returns its loss and metrics from before the update, as evaluate does.
+
+        sample_weight, class_weight: as in fit.
+        """
         self._need_compiled()
-        data = self._data(X, y)
+        data = intake.by_class(self, self._data(X, y, sample_weight), class_weight)
         program = self._program("train", data.samples, data.form(self._lie_ready(data.arrays)))
         return self._train(program, data, np.arange(data.samples), data.samples)
 
-    def evaluate(self, X, y, batch_size=None):
+    def evaluate(self, X, y=None, batch_size=None, sample_weight=None):
         """Mean loss and metrics over samples: {"loss": ..., "accuracy": ...}.
 
+        X, y, sample_weight: as in fit; without y, X is an iterable of batches.
         batch_size: rows at a time, by default 256 (8192 on a GPU); it settles how much memory is used, not the result.
         """
         self._need_compiled()
         rows = self._device.ROWS_AT_ONCE if batch_size is None else validate.whole_number("batch_size", batch_size)
-        data = self._data(X, y)
-        return self._evaluate(data, rows, self._lie_ready(data.arrays))
+        if y is None and intake.are_batches(X):
+            return fitting.Stream(self, intake.Batches(self, X)).evaluate()
+        data = self._data(X, y, sample_weight)
+        return fitting.evaluate(self, data, rows, self._lie_ready(data.arrays))
 
     def predict(self, X, batch_size=None):
         """The network's output, an array (n, outputs) or (n, *shape) of the model's dtype.
@@ -260,12 +276,12 @@ class Model(Parts):
             if predictions is not None:
                 return predictions
         rows = self._cached_rows() if batch_size is None else validate.whole_number("batch_size", batch_size)
-        arrays, samples = self._features(X, check=False)
+        arrays, samples = intake.features(self.graph, self.dtype, X, check=False)
         program = self._program("predict", min(rows, samples), Form(direct=self._lie_ready(arrays)))
         predictions = self._device.empty((samples, math.prod(self.graph.output.shape)), self.dtype)
         data = Data(arrays, samples, others={"predictions": predictions})
         if run_epoch(program, data, np.arange(samples), min(rows, samples)) is None:
-            self._features(X)  # says what is wrong with them
+            intake.features(self.graph, self.dtype, X)  # says what is wrong with them
         if quick is None:
             self._prepare_quick()
         return self._device.fetch(predictions).reshape(samples, *self.graph.output.shape)
@@ -327,77 +343,12 @@ class Model(Parts):
         names = [samples_of(self.graph.names[node.layer]) for node in self.graph.inputs]
         return all(self._device.lies_ready(arrays[name], self.dtype) for name in names)
 
-    def _train(self, program, data, order, batch_size, report=None):
-        updates = self.updates + np.arange(-(-len(order) // batch_size))
-        data = replace(data, others={"coefficients": self.optimizer.coefficients(updates)})
-        steady = self.graph.penalty(self._theta, self.graph.frozen()) if self._penalised else 0.0
-        logs = self._logs(run_epoch(program, data, order, batch_size, report), steady)
-        if not program.trains(self._memory):
-            raise RuntimeError(
-                "the model, or one that shares its weights, was compiled, moved or changed while it trained"
-            )
-        return logs
+    def _train(self, program, data, order, batch_size):
+        return fitting.train(self, program, data, order, batch_size)
 
-    def _evaluate(self, data, rows, direct):
-        batch_size = min(rows, data.samples)
-        program = self._program("evaluate", batch_size, data.form(direct))
-        penalty = self.graph.penalty(self._theta) if self._penalised else 0.0
-        return self._logs(run_epoch(program, data, np.arange(data.samples), batch_size), penalty)
-
-    @property
-    def _penalised(self):
-        """Does any parameter have a regulariser?"""
-        return any(spec.regularizer for spec in self.graph.specs)
-
-    def _logs(self, means, penalty):
-        names = ("loss", *(metric.name for metric in self.metrics))
-        logs = {name: float(value) for name, value in zip(names, means, strict=True)}
-        return logs | {"loss": logs["loss"] + float(penalty)}
-
-    def _features(self, X, check=True):
-        """Checked inputs by name, and the number of samples; check: that they are finite, too."""
-        nodes = self.graph.inputs
-        names = [self.graph.names[node.layer] for node in nodes]
-        if isinstance(X, dict):
-            if set(X) != set(names):
-                raise ValueError(f"X has inputs {sorted(map(str, X))}, expected {sorted(names)}")
-            X = [X[name] for name in names]
-        elif len(nodes) == 1:
-            X = [X]
-        if not isinstance(X, list | tuple) or len(X) != len(nodes):
-            raise ValueError(f"X must be a list of {len(nodes)} arrays, one for each input: {', '.join(names)}")
-        what = [f"X[{name!r}]" for name in names] if len(nodes) > 1 else ["X"]
-        arrays = {
-            samples_of(name): validate.features(value, node.shape, self.dtype, label, check)
-            for name, node, value, label in zip(names, nodes, X, what, strict=True)
-        }
-        lengths = {len(array) for array in arrays.values()}
-        if len(lengths) > 1:
-            raise ValueError(f"the inputs have {sorted(lengths)} samples; expected the same number")
-        return arrays, lengths.pop()
-
-    def _data(self, X, y):
-        """Checked inputs and targets."""
-        arrays, samples = self._features(X)
-        width = int(np.prod(self.graph.output.shape))
-        labelled = self.loss.classes and validate.is_classes(y, width)
-        if labelled:
-            targets = validate.classes(y, samples, width)
-        else:
-            targets = validate.values(y, samples, width, self.dtype, probabilities=self.loss.probabilities)
-        return Data(arrays | {"targets": targets}, samples, labelled)
-
-    def _hold_out(self, data, share, given):
-        """Training and validation data (or None) from fit's two arguments."""
-        share = validate.real_number("validation_split", share, 0, 1, open_most=True)
-        if given is not None:
-            if not isinstance(given, list | tuple) or len(given) != 2:
-                raise ValueError("validation_data must be a pair (X, y)")
-            return data, self._data(*given)
-        held = int(data.samples * share)
-        if not share or not held:
-            return data, None
-        return data.part(0, data.samples - held), data.part(data.samples - held, data.samples)
+    def _data(self, X, y, weights=None):
+        """Checked inputs, targets and weights."""
+        return intake.data(self, X, y, weights)
 
 
 class Sequential(Model):

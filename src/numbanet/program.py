@@ -33,7 +33,7 @@ _programs = weakref.WeakSet()
 def _after_fork():
     """A lock that another thread held when this process was forked would never be released here."""
     for program in list(_programs):
-        program.lock = threading.Lock()
+        program.lock, program.holder = threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
@@ -45,6 +45,14 @@ def new_steps(device):
     steps = np.zeros((device.most_workers(), STEP_FIELDS), np.int64)
     steps[:, WORKER] = np.arange(len(steps))
     return steps
+
+
+def total(sums):
+    """Sums of the loss, penalties included, and the metrics, of what kernels have added to `sums`."""
+    totals = sums["scores"].sum(axis=0)
+    if "penalties" in sums:
+        totals[0] += sums["penalties"].sum()
+    return totals
 
 
 class Program:
@@ -72,6 +80,7 @@ class Program:
             independent=plan.independent,
         )
         self.lock = threading.Lock()  # workspace and bindings serve one epoch at a time
+        self.holder = None  # the thread whose epoch that is
         _programs.add(self)
         self._bound = {}  # keeps the arrays alive whose addresses the table holds
         self._placed = {}  # small arrays that `bind` has placed, for the next of the same shape
@@ -154,12 +163,11 @@ class Program:
 
     def totals(self):
         """Sums of the loss, penalties included, and the metrics over all rows since `start`."""
-        if not self.plan.columns:
-            return np.zeros(0)
-        totals = self.device.fetch(self.sums["scores"]).sum(axis=0)
-        if "penalties" in self.sums:
-            totals[0] += self.device.fetch(self.sums["penalties"]).sum()
-        return totals
+        return total(self.fetched()) if self.plan.columns else np.zeros(0)
+
+    def fetched(self):
+        """What `totals` adds up, by name; on the CPU no copies."""
+        return {name: self.device.fetch(self.sums[name]) for name in ("scores", "penalties") if name in self.sums}
 
     def read(self, buffer):
         """A copy of a buffer's rows."""

@@ -1,17 +1,18 @@
-"""Running epochs: slices short enough for Ctrl-C, the history, the progress bar."""
+"""Running epochs: slices short enough for Ctrl-C, sums over batches, the history."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import sys
+import threading
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
+from numbanet.kernels import UPDATE
 from numbanet.planner import Form
+from numbanet.program import total
 
 SHUFFLE = 2**32  # first stream of the orders of samples; streams below belong to the parameters
 
@@ -59,73 +60,101 @@ class Data:
         return Data(arrays, last - first, self.classes)
 
 
+class Totals:
+    """Sums over batches that run one by one, to the bits those of one run over all of them."""
+
+    def __init__(self):
+        self.rows, self._sums = 0, {}
+
+    def add(self, program, rows):
+        """Add what a program has summed over so many rows."""
+        self.rows += rows
+        for name, found in program.fetched().items():
+            kept = self._sums.get(name)
+            if kept is None or len(kept) < len(found):  # a row a row of the batch, each a sum over the batches
+                self._sums[name] = np.zeros_like(found)
+                if kept is not None:
+                    self._sums[name][: len(kept)] = kept
+            self._sums[name][: len(found)] += found
+
+    def means(self):
+        """The mean of the loss and of each metric."""
+        return total(self._sums) / self.rows
+
+
+class Snapshot:
+    """A whole model at one moment: weights, optimiser and its state, counters."""
+
+    def take(self, model):
+        """Note the model as it is now."""
+        self._theta = np.array(model._theta)
+        self._rest = model.optimizer, model.epochs, model.updates
+
+    def put_back(self, model):
+        """Make the model again what it was."""
+        model._theta[:] = self._theta
+        model.optimizer, model.epochs, model._steps[0, UPDATE] = self._rest
+
+
 def shuffled(samples, seed, epoch):
     """The order of an epoch, from its own random stream: the same after a resume."""
     generator = np.random.Generator(np.random.Philox(key=[seed, SHUFFLE + epoch]))
     return generator.permutation(samples)
 
 
-def run_epoch(program, data, order, batch_size, report=None):
+def run_epoch(program, data, order, batch_size, watch=None, totals=None):
     """One pass over the data in the given order; returns the mean of the loss and of each metric, None if a sample was
     not finite.
 
-    report(done) is called between slices with the number of finished batches. Calls from several Python threads that
-    share a program take turns.
+    watch: told between slices: watch.after(done, means), with the number of finished batches and a function that gives
+    the means over them; the epoch ends if it returns True. If watch.each, slices are single batches, and
+    watch.before(batch) comes first. totals: Totals to add to; their means are returned instead. Calls from several
+    Python threads that share a program take turns.
     """
+    if program.holder == threading.get_ident():
+        raise RuntimeError("the model is in the middle of an epoch: what it tells callbacks there cannot train it")
+    batches = math.ceil(len(order) / batch_size)
+
+    def means(done):
+        return program.totals() / min(done * batch_size, len(order))
+
     with program.lock:
-        arrays, feed = program.device.feed(data.arrays, batch_size)
-        for name, array in (arrays | data.others).items():
-            program.bind(name, array)
-        places = order if feed is None else feed.places(len(order))
-        program.bind("order", np.ascontiguousarray(places, np.int64)[:, None])
-        program.start(len(order), batch_size)
+        program.holder = threading.get_ident()
         try:
-            if feed is None:
-                _run_slices(program, 0, math.ceil(len(order) / batch_size), report)
-            else:
-                with contextlib.closing(feed.batches(order)) as chunks:
-                    for first, last in chunks:
-                        _run_slices(program, first, last, report)
+            arrays, feed = program.device.feed(data.arrays, batch_size)
+            for name, array in (arrays | data.others).items():
+                program.bind(name, array)
+            places = order if feed is None else feed.places(len(order))
+            program.bind("order", np.ascontiguousarray(places, np.int64)[:, None])
+            program.start(len(order), batch_size)
+            with contextlib.closing(_whole(batches) if feed is None else feed.batches(order)) as chunks:
+                done = _run_chunks(program, chunks, watch, means)
+            if totals is not None:
+                totals.add(program, len(order))
+            return None if program.met_strange_samples else totals.means() if totals is not None else means(done)
         finally:
             program.release()
-        return None if program.met_strange_samples else program.totals() / len(order)
+            program.holder = None
 
 
-def _run_slices(program, first, last, report):
-    """Run batches in slices, as the program's pace allows."""
-    while first < last:
-        parallel, count = program.pace.next(last - first)
-        began = time.perf_counter()
-        program.run(first, first + count, parallel)
-        program.pace.took(parallel, count, time.perf_counter() - began)
-        first += count
-        if report:
-            report(first)
+def _whole(batches):
+    yield 0, batches
 
 
-class Progress:
-    """One bar for the whole of a fit (verbose 1), a line an epoch (2), or nothing (0)."""
-
-    def __init__(self, verbose, epochs, batches):
-        self.verbose, self.epochs, self.batches, self.epoch = verbose, epochs, batches, 0
-        self.bar = tqdm(total=epochs * batches, unit="batch", disable=verbose != 1, file=sys.stderr, dynamic_ncols=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.bar.close()
-
-    def start_epoch(self, epoch):
-        self.epoch = epoch
-        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-
-    def batch(self, done):
-        """`done` batches of the epoch are finished."""
-        self.bar.update(self.epoch * self.batches + done - self.bar.n)
-
-    def end_epoch(self, logs):
-        shown = {name: f"{value:.4g}" for name, value in logs.items()}
-        self.bar.set_postfix(shown, refresh=False)
-        if self.verbose == 2:
-            print(f"epoch {self.epoch + 1}/{self.epochs}", *(f"{name} {value}" for name, value in shown.items()))
+def _run_chunks(program, chunks, watch, means):
+    """Run chunks of batches in slices, as the program's pace allows; returns the number of finished batches."""
+    each, done = watch is not None and watch.each, 0
+    for first, last in chunks:
+        done = first
+        while done < last:
+            parallel, count = program.pace.next(last - done)
+            if each:
+                count = 1
+                watch.before(done)
+            began = time.perf_counter()
+            program.run(done, done + count, parallel)
+            program.pace.took(parallel, count, time.perf_counter() - began)
+            done += count
+            if watch is not None and watch.after(done, means):
+                return done
+    return done

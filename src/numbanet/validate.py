@@ -172,6 +172,26 @@ def classes(value, samples, width, what="y"):
     return labels[:, None]
 
 
+def weights(value, samples, dtype, what="sample_weight"):
+    """Weights of samples, an array (samples, 1): finite, none below 0, not all 0."""
+    array = _numeric(what, value)
+    _same_length(what, array, samples)
+    if array.shape not in ((samples,), (samples, 1)):
+        raise ValueError(f"{what} has shape {array.shape}, expected ({samples},): one weight a sample")
+    _finite(what, array, dtype)
+    array = np.ascontiguousarray(array.reshape(samples, 1), dtype)
+    some_weight(what, array)
+    return array
+
+
+def some_weight(what, array):
+    """Refuse weights below 0, and those that leave nothing to learn from."""
+    if array.min() < 0:
+        raise ValueError(f"{what} holds {array.min():g}, expected weights of at least 0")
+    if not array.any():
+        raise ValueError(f"{what} leaves all samples with a weight of 0, expected at least one above it")
+
+
 def is_classes(value, width):
     """Do the targets look like integer labels, one a row, rather than one row of probabilities a sample?"""
     array = _numeric("y", value)

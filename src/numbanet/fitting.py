@@ -18,9 +18,7 @@ from numbanet.training import History, Totals, run_epoch, shuffled
 BATCH_SIZE = 32
 
 
-def fit(
-    model, X, y, *, batch_size, epochs, verbose, callbacks, validation_split, validation_data, initial_epoch, tol, **how
-):
+def fit(model, X, y, *, epochs, verbose, callbacks, validation_split, validation_data, initial_epoch, tol, **how):
     """See Model.fit; how: what is left of its arguments, `source` names them."""
     epochs = validate.whole_number("epochs", epochs, 0)
     first = validate.whole_number("initial_epoch", initial_epoch, 0)

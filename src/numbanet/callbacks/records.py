@@ -169,6 +169,8 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._bar.set_postfix(_shown(logs), refresh=False)
+        if not self._bar.total:  # now it is known how many there are
+            self._bar.total = self._bar.n * (self.params["epochs"] - epoch)
 
     def close(self):
         if self._bar is not None:

@@ -35,6 +35,16 @@ def test_examples_run(name, tmp_path, monkeypatch, capsys):
         assert float(re.search(r"error ([\d.e-]+)", shown)[1]) < 1e-6
 
 
+@pytest.mark.compiled
+def test_the_example_of_callbacks_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block("fitting"), "fitting", "exec"), {})
+    epochs, loss = re.match(r"(\d+) \{'loss': \[([\d.]+)\]", capsys.readouterr().out).groups()
+    assert 5 < int(epochs) < 100
+    assert float(loss) < 0.1
+    assert nn.load(tmp_path / "best.safetensors").epochs < int(epochs)
+
+
 def row(name):
     """The names in a row of the table of what there is."""
     return set(re.findall(r"\w+", re.search(rf"^\| {name} \| (.*) \|$", README, re.MULTILINE)[1]))
@@ -48,6 +58,7 @@ def test_the_table_names_all_there_is():
     assert row("initialisers") == set(initializers.INITIALIZERS) | set(initializers.CLASSES)
     assert row("optimisers") == {"momentum", "nesterov", "centered", *optimizers.CLASSES}
     assert row("schedules") == set(schedules.CLASSES)
+    assert row("callbacks") == set(nn.callbacks.CLASSES)
     assert all(callable(getattr(nn.data, name)) for name in row("data"))
     assert all(callable(getattr(nn.Sequential, name)) for name in row("transfer"))
 

@@ -150,7 +150,7 @@ def test_balanced_knows_only_the_classes_that_there_are():
 
 @pytest.mark.compiled
 def test_balanced_lifts_the_recall_of_the_rare_class():
-    """1 : 50, two blobs that overlap (2 apart, deviation 1): the mean over 5 seeds rises from 0.23 to 0.86, where the best
+    """1 : 50, two blobs that overlap (2 apart, deviation 1): the mean over 5 seeds rises from 0.23 to 0.86; the best
     line between classes of one size has 0.84."""
 
     def recall(seed, class_weight):

@@ -176,4 +176,5 @@ class Batches:
         try:
             return by_class(self.model, data(self.model, *pair("it", item)), self.class_weight)
         except (ValueError, TypeError) as problem:
-            raise type(problem)(f"batch {number} is wrong: {problem}") from None
+            kind = TypeError if isinstance(problem, TypeError) else ValueError
+            raise kind(f"batch {number} is wrong: {problem}") from None

@@ -17,7 +17,8 @@ def minimise(model, data, epochs, on_epoch):
 
     on_epoch(means, penalty) is called after each, with the model at the weights that the iteration found, and with what
     was measured there, as training sees it (noise that of the first step): the means of loss and metrics, and what
-    frozen parameters add to the loss. A true answer ends it. Whatever interrupts, the model is at the last iteration's weights afterwards. ImportError without SciPy.
+    frozen parameters add to the loss. A true answer ends it. Whatever interrupts, the model is at the last iteration's
+    weights afterwards. ImportError without SciPy.
     """
     minimize = _scipy()
     _need_no_statistics(model)

@@ -81,10 +81,10 @@ def test_ends_where_it_has_converged():
     rng = np.random.default_rng(1)
     X, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 1))
     model = nn.Sequential([nn.Input(4), nn.Dense(1, use_bias=False)], seed=0, dtype="float64")
-    model.compile(nn.LBFGS(ftol=0.0, gtol=1e-9), "mse", ["mae"])
+    model.compile(nn.LBFGS(ftol=0.0, gtol=1e-7), "mse", ["mae"])
     history = model.fit(X, y, epochs=100, verbose=0, validation_data=(X[:5], y[:5]))
     assert 2 <= len(history.epoch) < 20
-    assert np.allclose(model.get_weights()[0], np.linalg.lstsq(X, y, rcond=None)[0], rtol=1e-8)
+    assert np.allclose(model.get_weights()[0], np.linalg.lstsq(X, y, rcond=None)[0], rtol=1e-5)
     assert set(history.history) == {"loss", "mae", "val_loss", "val_mae"}
     assert history.history["val_mae"][-1] == pytest.approx(np.abs(X[:5] @ model.get_weights()[0] - y[:5]).mean())
     assert history.history["mae"][-1] == pytest.approx(np.abs(X @ model.get_weights()[0] - y).mean())

@@ -163,6 +163,40 @@ def test_an_interrupt_leaves_the_last_iteration(monkeypatch, problem):
     assert model.updates == model.epochs == done
 
 
+@pytest.mark.parametrize("change", [lambda model: model.to("cuda"), lambda model: model.compile("adam", "mse")])
+def test_a_model_that_changes_while_it_trains(change):
+    """Moved by a callback, say: weights are not written where they lay before."""
+    X, y = curve()
+    model, seen = network(nn.LBFGS()), []
+
+    def on_epoch(epoch, logs):
+        change(model)
+        seen.append(model._theta.copy())
+
+    with pytest.raises(RuntimeError, match="was compiled, moved or changed in training"):
+        lbfgs.minimise(model, model._data(X, y), 5, on_epoch)
+    assert len(seen) == 1
+    assert np.array_equal(model._theta, seen[0])
+
+
+def test_weights_that_models_share():
+    """A model that calls another trains its weights too, and leaves its optimiser's state alone."""
+    X, y = curve()
+    inner = network(nn.Adam(0.01))
+    inner.fit(X, y, epochs=2, verbose=0)
+    x = nn.Input(2)
+    outer = nn.Model(x, nn.Dense(1)(inner(x)), seed=1, dtype="float64")
+    outer.compile("lbfgs", "mse")
+    before, slots = inner.get_weights(), inner._theta[outer.graph.size :].copy()
+    history = outer.fit(X, y, epochs=5, verbose=0)
+    assert history.history["loss"][-1] == pytest.approx(outer.evaluate(X, y)["loss"], rel=1e-12)
+    assert not any(np.array_equal(a, b) for a, b in zip(before, inner.get_weights(), strict=True))
+    assert slots.any()
+    assert np.array_equal(inner._theta[outer.graph.size :], slots)
+    history = inner.fit(X, y, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
 def test_a_true_answer_ends_it():
     X, y = curve()
     model, seen = network(nn.LBFGS()), []

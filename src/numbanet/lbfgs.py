@@ -87,6 +87,8 @@ class _Objective:
 
     def move(self, weights):
         """Give the model such weights."""
+        if not self._program.trains(self._model._memory):
+            raise RuntimeError("the model, or one that shares its weights, was compiled, moved or changed in training")
         with np.errstate(over="ignore"):  # of a step too long for float32: its loss says so
             self._model._theta[self._in_theta] = weights
 

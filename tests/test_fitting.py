@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import unchanged
 from diary import BATCHES, EPOCHS, Diary, fit, network
+from networks import close, twins
 
 import numbanet as nn
 
@@ -105,6 +106,21 @@ def test_a_rate_set_between_batches_counts_from_the_next(blobs):
     assert np.array_equal(model._theta, single._theta)
 
 
+def test_hooks_of_batches_on_the_gpu(blobs):
+    """Each batch is told of, with the CPU's means, and the rates that are set count."""
+    X, y = blobs
+    diaries, models = [], twins(lambda: network(nn.SGD(1.0), dtype="float64"))
+    for model in models:
+        diary = Diary(["on_train_batch_end"])
+        diary.on_train_batch_begin = lambda batch, logs, model=model: setattr(model, "learning_rate", 0.1 + batch)
+        fit(model, (X[:10], y[:10]), diary, batch_size=4)
+        diaries.append(diary)
+    assert diaries[0].notes == diaries[1].notes == [("train_batch_end", k) for k in range(3)]
+    for a, b in zip(*(diary.logs for diary in diaries), strict=True):
+        assert a == pytest.approx(b, rel=1e-12)
+    assert close(models[1]._theta, models[0]._theta, "float64")
+
+
 def test_layers_may_thaw_while_training(blobs):
     model = network()
     first, start = model.layers[1], model.get_weights()
@@ -169,6 +185,19 @@ def test_ctrl_c_returns_the_history(blobs, hook):
     assert model.updates == {"on_epoch_begin": 4, "on_train_batch_end": 2, "on_epoch_end": 8}[hook]
     assert diary.notes == [("train_end",), "closed"]
     fit(model, blobs)
+
+
+def test_ctrl_c_before_training_began(blobs, monkeypatch):
+    """While samples travel to the device, say: nobody is told of an end."""
+    from numbanet.fitting import Samples
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    diary = Diary(["on_train_begin", "on_train_end"])
+    monkeypatch.setattr(Samples, "place", interrupt)
+    assert fit(network(), blobs, nn.EarlyStopping(restore_best_weights=True), diary).history == {}
+    assert diary.notes == []
 
 
 @pytest.mark.parametrize(

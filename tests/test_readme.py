@@ -41,7 +41,7 @@ def test_the_example_of_callbacks_runs(tmp_path, monkeypatch, capsys):
     exec(compile(block("fitting"), "fitting", "exec"), {})
     epochs, loss = re.match(r"(\d+) \{'loss': \[([\d.]+)\]", capsys.readouterr().out).groups()
     assert 5 < int(epochs) < 100
-    assert float(loss) < 0.15
+    assert float(loss) < 0.3
     assert nn.load(tmp_path / "best.safetensors").epochs < int(epochs)
 
 

@@ -41,7 +41,8 @@ def fit(model, X, y, *, epochs, verbose, callbacks, validation_split, validation
                 _epochs(samples, held_out, told, history, range(first, epochs), tol)
             except KeyboardInterrupt:
                 pass
-            told.tell("on_train_end", told.logs)
+            if told.begun:
+                told.tell("on_train_end", told.logs)
     except KeyboardInterrupt:
         pass
     return history
@@ -51,6 +52,7 @@ def _epochs(samples, held_out, told, history, numbers, tol):
     """All epochs, until somebody asks to stop, the loss stays as it is (`tol`) or the samples have run out."""
     told.model.stop_training = False
     told.tell("on_train_begin", {})
+    told.begun = True
     course = Course(held_out, told, history, tol)
     if isinstance(told.model.optimizer, LBFGS):
         samples.minimise(numbers, course)
@@ -148,7 +150,7 @@ class Samples:
     """Samples that are all at hand. batch_size: None for that of evaluation."""
 
     def __init__(self, model, data, batch_size=None, shuffle=False):
-        self.model, self.data, self._shuffle = model, data, shuffle
+        self.model, self.data, self._shuffle, self._program = model, data, shuffle, None
         self._batch_size = min(model._device.ROWS_AT_ONCE if batch_size is None else batch_size, data.samples)
         self.steps = -(-data.samples // self._batch_size)
 
@@ -164,10 +166,11 @@ class Samples:
     def train(self, told):
         """An epoch of updates; its logs."""
         model, data = self.model, self.data
-        program = model._program("train", self._batch_size, data.form(self._direct))
+        if self._program is None or told.callbacks:  # who may have frozen a layer, or compiled the model anew
+            self._program = model._program("train", self._batch_size, data.form(self._direct))
         order = shuffled(data.samples, model.seed, model.epochs) if self._shuffle else np.arange(data.samples)
         before, model.epochs = model.updates, model.epochs + 1
-        logs = train(model, program, data, order, self._batch_size, told)
+        logs = train(model, self._program, data, order, self._batch_size, told)
         return told.finished(logs, model.updates - before)
 
     def minimise(self, numbers, course):
@@ -297,7 +300,7 @@ class Told:
     """The callbacks of a fit, and what run_epoch may tell them while an epoch is under way."""
 
     def __init__(self, model, callbacks, params):
-        self.model, self.callbacks, self.logs = model, callbacks, {}
+        self.model, self.callbacks, self.logs, self.begun = model, callbacks, {}, False
         for callback in callbacks:
             callback.set_params(params)
             callback.set_model(model)

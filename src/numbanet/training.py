@@ -111,7 +111,7 @@ def run_epoch(program, data, order, batch_size, watch=None, totals=None):
     watch.before(batch) comes first. totals: Totals to add to; their means are returned instead. Calls from several
     Python threads that share a program take turns.
     """
-    if program.holder == threading.get_ident():
+    if program.lock.locked() and program.holder == threading.get_ident():
         raise RuntimeError("the model is in the middle of an epoch: what it tells callbacks there cannot train it")
     batches = math.ceil(len(order) / batch_size)
 
@@ -133,8 +133,8 @@ def run_epoch(program, data, order, batch_size, watch=None, totals=None):
                 totals.add(program, len(order))
             return None if program.met_strange_samples else totals.means() if totals is not None else means(done)
         finally:
-            program.release()
             program.holder = None
+            program.release()
 
 
 def _whole(batches):

@@ -89,6 +89,39 @@ def test_the_best_epoch_is_restored_to_the_bit(blobs, interrupted, capsys):
     assert np.array_equal(long._theta, short._theta)
 
 
+def test_restoring_leaves_those_who_share_the_weights_their_state(blobs):
+    """A part of the network that was trained meanwhile, and a model that a callback compiled anew."""
+    model = network()
+    part = model.submodel()
+    part.compile(nn.SGD(0.1, 0.9), "cross_entropy")
+    meanwhile, states = nn.Callback(), []
+
+    def train_part(epoch, logs):
+        fit(part, blobs)
+        states.append(dict(checkpoint.parts(part)[1]))
+
+    meanwhile.on_epoch_end = train_part
+    values = Figures("val_x", [2, 1, 1, 1])
+    fit(model, blobs, values, nn.EarlyStopping("val_x", patience=2, restore_best_weights=True), meanwhile, epochs=4)
+    found = checkpoint.parts(part)[1]
+    slots = [name for name in found if name.startswith("optimizer.velocity")]
+    assert slots
+    assert all(np.array_equal(found[name], states[-1][name]) for name in slots)
+    assert not all(np.array_equal(found[name], states[0][name]) for name in slots)
+    assert part.updates == 16
+    assert model.updates == 8
+
+    again = nn.Callback()
+    again.on_epoch_end = lambda epoch, logs: epoch == 2 and model.compile("sgd", "cross_entropy")
+    best = []
+    keep = nn.Callback()
+    keep.on_epoch_end = lambda epoch, logs: best.append(model.get_weights())
+    stop = nn.EarlyStopping("val_x", patience=2, restore_best_weights=True)
+    fit(model, blobs, values, stop, keep, again, epochs=4)
+    assert model.optimizer == nn.SGD()
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), best[1], strict=True))
+
+
 @pytest.mark.parametrize("callback", [nn.EarlyStopping(), nn.ReduceLROnPlateau(), nn.ModelCheckpoint("no",
                          save_best_only=True)], ids=lambda callback: type(callback).__name__)  # fmt: skip
 def test_a_figure_that_there_is_not_is_told_once(blobs, callback):

@@ -238,17 +238,24 @@ def train(model, program, data, order, batch_size, told=None):
     data = replace(data, others={"coefficients": model.optimizer.coefficients(updates)})
     steady = penalty(model, frozen=True)
     watch = told and told.watch(program, data.others["coefficients"], updates, steady)
-    logs = logs_of(model, run_epoch(program, data, order, batch_size, watch), steady)
+    means = run_epoch(program, data, order, batch_size, watch)
+    _need_memory(model, program)
+    return logs_of(model, means, steady)
+
+
+def _need_memory(model, program):
+    """What was trained must be what the model has."""
     if not program.trains(model._memory):
         raise RuntimeError("the model, or one that shares its weights, was compiled, moved or changed while it trained")
-    return logs
 
 
 def train_once(model, data, totals=None):
     """One update on all of the data; the means before it."""
     program = model._program("train", data.samples, data.form(model._lie_ready(data.arrays)))
     data = replace(data, others={"coefficients": model.optimizer.coefficients(model.updates + np.arange(1))})
-    return run_epoch(program, data, np.arange(data.samples), data.samples, totals=totals)
+    means = run_epoch(program, data, np.arange(data.samples), data.samples, totals=totals)
+    _need_memory(model, program)
+    return means
 
 
 def evaluate(model, data, rows, direct):

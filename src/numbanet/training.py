@@ -87,13 +87,23 @@ class Snapshot:
 
     def take(self, model):
         """Note the model as it is now."""
-        self._theta = np.array(model._theta)
+        self._parts = [np.array(part) for part in _parts(model)]
         self._rest = model.optimizer, model.epochs, model.updates
 
     def put_back(self, model):
-        """Make the model again what it was."""
-        model._theta[:] = self._theta
-        model.optimizer, model.epochs, model._steps[0, UPDATE] = self._rest
+        """Make the model again what it was; only its weights if it was compiled for another optimiser since then."""
+        places = _parts(model)
+        for place, part in zip(places, self._parts, strict=False):  # weights come first
+            place[:] = part
+        if len(places) == len(self._parts):
+            model.optimizer, model.epochs, model._steps[0, UPDATE] = self._rest
+
+
+def _parts(model):
+    """The model's weights, and the slots of its optimiser, where they lie."""
+    theta, parameters, size = model._theta, model.graph.parameters, model.graph.size
+    slots = [at.slot(k, name, size) for k, name in enumerate(model.optimizer.slots) for at in parameters]
+    return [theta[place.offset : place.offset + place.size] for place in (*parameters, *slots)]
 
 
 def shuffled(samples, seed, epoch):

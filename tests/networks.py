@@ -3,6 +3,7 @@
 import numpy as np
 
 import numbanet as nn
+from numbanet.layers import ACTIVATIONS
 
 CLOSE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
 OPTIMIZERS = {
@@ -31,6 +32,16 @@ def network(hidden, output, loss, optimizer="sgd", dtype="float32", metrics=()):
     layers = [nn.Input(5), nn.Dense(18, hidden), nn.Dense(3, output, bias_initializer=nn.Constant(0.1))]
     model = nn.Sequential(layers, seed=3, dtype=dtype)
     model.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return model
+
+
+def with_every_activation(dtype="float32"):
+    """A branch for each activation, and for each that has a parameter one with another than the default."""
+    x = nn.Input(5)
+    branches = [nn.Dense(2, activation)(x) for activation in ACTIVATIONS]
+    branches += [layer(nn.Dense(2)(x)) for layer in (nn.LeakyReLU(0.4), nn.ELU(1.5))]
+    model = nn.Model(x, nn.Dense(3, "softmax")(nn.Concatenate()(branches)), seed=3, dtype=dtype)
+    model.compile(nn.SGD(0.1), "cross_entropy")
     return model
 
 

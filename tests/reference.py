@@ -76,6 +76,96 @@ def softmax_backward(y, dy, width):
     return {"dx": np.array([jacobian @ row for jacobian, row in zip(jacobians, dy, strict=True)])}
 
 
+def leaky_relu_forward(x, width, negative_slope):
+    return {"y": np.where(x > 0, x, negative_slope * x)}
+
+
+def leaky_relu_backward(y, dy, width, negative_slope):
+    return {"dx": np.where(y > 0, dy, negative_slope * dy)}
+
+
+def elu_forward(x, width, alpha):
+    return {"y": np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))}
+
+
+def elu_backward(y, dy, width, alpha):
+    return {"dx": np.where(y > 0, dy, (y + alpha) * dy)}
+
+
+SELU = {"alpha": 1.6732632423543772848170429916717, "scale": 1.0507009873554804934193349852946}
+
+
+def selu_forward(x, width):
+    return {"y": SELU["scale"] * elu_forward(x, width, SELU["alpha"])["y"]}
+
+
+def selu_backward(y, dy, width):
+    return {"dx": SELU["scale"] * elu_backward(y / SELU["scale"], dy, width, SELU["alpha"])["dx"]}
+
+
+def _normal_below(x):
+    return np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[float])(x)
+
+
+def gelu_forward(x, width):
+    return {"y": x * _normal_below(x)}
+
+
+def gelu_backward(x, dy, width):
+    return {"dx": dy * (_normal_below(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))}
+
+
+def softplus_forward(x, width):
+    return {"y": np.logaddexp(0, x)}
+
+
+def softplus_backward(y, dy, width):
+    return {"dx": -np.expm1(-y) * dy}
+
+
+def softsign_forward(x, width):
+    return {"y": x / (1 + np.abs(x))}
+
+
+def softsign_backward(y, dy, width):
+    return {"dx": dy * (1 - np.abs(y)) ** 2}
+
+
+def swish_forward(x, width):
+    return {"y": x / (1 + np.exp(-x))}
+
+
+def swish_backward(x, dy, width):
+    powers = np.exp(-x)
+    return {"dx": dy * (1 + powers + x * powers) / (1 + powers) ** 2}
+
+
+def hard_sigmoid_forward(x, width):
+    return {"y": np.clip(x / 6 + 0.5, 0, 1)}
+
+
+def hard_sigmoid_backward(y, dy, width):
+    return {"dx": np.where((y > 0) & (y < 1), dy / 6, 0)}
+
+
+def step_forward(x, width):
+    return {"y": np.heaviside(x, 1)}
+
+
+def step_backward(y, dy, width):
+    return {"dx": np.zeros_like(dy)}
+
+
+def log_softmax_forward(x, width):
+    shifted = x - x.max(axis=1, keepdims=True)
+    return {"y": shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))}
+
+
+def log_softmax_backward(y, dy, width):
+    jacobians = [np.eye(width) - np.exp(row) for row in y]  # of output j by input k: [j = k] - exp(y[k])
+    return {"dx": np.array([row @ jacobian for jacobian, row in zip(jacobians, dy, strict=True)])}
+
+
 def copy_forward(x, y, width, at):
     y = y.copy()
     y[:, at : at + width] = x
@@ -212,6 +302,38 @@ def binary_cross_entropy(y, target, scores, width):
     p = _inside(y)
     value = -np.where(target > 0, target * np.log(p), 0) - np.where(target < 1, (1 - target) * np.log1p(-p), 0)
     return _scored({"dy": ((1 - target) / (1 - p) - target / p) / y.size}, scores, 0, value.mean(axis=1))
+
+
+def mae(y, target, scores, width):
+    return _scored({"dy": np.sign(y - target) / y.size}, scores, 0, np.abs(y - target).mean(axis=1))
+
+
+def huber(y, target, scores, width, delta):
+    error = y - target
+    near = np.abs(error) <= delta
+    value = np.where(near, error**2 / 2, delta * np.abs(error) - delta**2 / 2)
+    return _scored({"dy": np.where(near, error, delta * np.sign(error)) / y.size}, scores, 0, value.mean(axis=1))
+
+
+def kl_divergence(y, target, scores, width):
+    p, t = np.clip(y, 1e-7, 1), np.clip(target, 1e-7, 1)
+    return _scored({"dy": -t / p / len(y)}, scores, 0, (t * (np.log(t) - np.log(p))).sum(axis=1))
+
+
+def hinge(y, target, scores, width):
+    margin = 1 - target * y
+    return _scored({"dy": np.where(margin > 0, -target, 0) / y.size}, scores, 0, np.maximum(margin, 0).mean(axis=1))
+
+
+def poisson(y, target, scores, width):
+    value = y - target * np.log(y + 1e-7)
+    return _scored({"dy": (1 - target / (y + 1e-7)) / y.size}, scores, 0, value.mean(axis=1))
+
+
+def log_softmax_cross_entropy(x, target, scores, width):
+    y = log_softmax_forward(x, width)["y"]
+    dx = (np.exp(y) * target.sum(axis=1, keepdims=True) - target) / len(x)
+    return _scored({"y": y, "dx": dx}, scores, 0, -(target * y).sum(axis=1))
 
 
 def softmax_cross_entropy(x, target, scores, width):

@@ -145,6 +145,26 @@ def test_unknown_names_in_compile(model, same, arguments, sentence):
     same(before, unchanged(model))
 
 
+@pytest.mark.parametrize(
+    ("loss", "targets", "sentence"),
+    [
+        ("kl_divergence", 2 * ONE_HOT, r"probabilities between 0 and 1 for this loss, not 0 to 2"),
+        ("poisson", ONE_HOT - 1, r"counts or rates from 0 for this loss, not -1 to 0"),
+        ("hinge", 2 * ONE_HOT, r"-1 and 1, or 0 and 1, for this loss, not 0 to 2"),
+        ("hinge", ONE_HOT / 2, r"-1 and 1, or 0 and 1, for this loss, not 0.5"),
+        ("hinge", ONE_HOT - ONE_HOT[::-1], r"not all three of -1, 0 and 1"),
+        ("hinge", Y, r"y has shape \(12,\), expected \(12, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_targets_that_a_loss_does_not_take(model, same, loss, targets, sentence, method):
+    model.compile("adam", loss)
+    before = unchanged(model)
+    with pytest.raises(ValueError, match=sentence):
+        getattr(model, method)(X, targets)
+    same(before, unchanged(model))
+
+
 def test_cross_entropy_of_one_output():
     """-t log(y) alone would push every output to 1."""
     model = nn.Sequential([nn.Input(4), nn.Dense(1, "sigmoid")])
@@ -157,6 +177,12 @@ def test_cross_entropy_of_one_output():
     [
         (lambda: nn.Dense(3, "rellu"), ValueError, r"unknown activation 'rellu'; known: .*did you mean 'relu'\?"),
         (lambda: nn.Dense(3, 7), TypeError, r"activation must be a string, not 7"),
+        (lambda: nn.Dense(3, "sillu"), ValueError, r"unknown activation 'sillu'; known: "),
+        (lambda: nn.LeakyReLU(-0.1), ValueError, "negative_slope must be at least 0, not -0.1"),
+        (lambda: nn.LeakyReLU("0.1"), TypeError, "negative_slope must be a number, not '0.1'"),
+        (lambda: nn.ELU(float("nan")), ValueError, "alpha must be at least 0, not nan"),
+        (lambda: nn.Huber(0), ValueError, r"delta must be above 0, not 0"),
+        (lambda: nn.Huber(delta=None), TypeError, "delta must be a number, not None"),
         (lambda: nn.Dense(0), ValueError, "units must be at least 1, not 0"),
         (lambda: nn.Dense(2.0), TypeError, "units must be a whole number"),
         (lambda: nn.Dense(3, kernel_initializer="glorot"), ValueError, "unknown initializer 'glorot'; known: "),

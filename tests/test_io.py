@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -199,7 +200,8 @@ class MyConstant(nn.Constant):
         ({"layer": MyDense(2)}, "layer MyDense cannot be saved; what can: Input, Dense"),
         ({"layer": nn.Dense(2, kernel_initializer=MyConstant(1))}, "initializer MyConstant cannot be saved"),
         ({"optimizer": MyAdam()}, "optimizer MyAdam cannot be saved; what can: SGD, Adam"),
-        ({"loss": losses.Loss("mae")}, "loss mae cannot be saved"),
+        ({"loss": losses.Loss("mine")}, "loss mine cannot be saved"),
+        ({"loss": replace(nn.Huber(), classes=True)}, "loss huber cannot be saved"),
         ({"loss": losses.Loss("mse", classes=True)}, "loss mse cannot be saved"),
         ({"metrics": [metrics.Metric("mine", "accuracy")]}, "metric mine cannot be saved"),
     ],
@@ -213,6 +215,22 @@ def test_what_no_file_may_name_is_refused_at_once(tmp_path, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         model.save(tmp_path / "model")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("loss", [nn.Huber(1.5), "huber", "kld"])
+def test_parameters_of_formulas_are_saved(tmp_path, loss):
+    layers = [nn.LeakyReLU(0.3), nn.Dense(4, "silu"), nn.ELU(alpha=2, name="elu"), nn.Activation("softmax")]
+    model = nn.Sequential([nn.Input(3), nn.Dense(4), *layers], seed=0)
+    model.compile("adam", loss)
+    model.save(tmp_path / "m")
+    loaded = nn.load(tmp_path / "m")
+    is_same(model, loaded)
+    assert str(loaded.loss) == {"kld": "kl_divergence", "huber": "huber(delta=1.0)"}.get(loss, "huber(delta=1.5)")
+    assert (str(loaded.loss) in repr(loaded)) and repr(loaded) == repr(model)
+    X, y = np.random.default_rng(0).random((2, 5, 4))
+    for one in (model, loaded):
+        one.fit(X[:, :3], y, verbose=0)
+    assert model._theta.tobytes() == loaded._theta.tobytes()
 
 
 def test_an_architecture_too_large_for_a_file_is_refused(tmp_path, monkeypatch):

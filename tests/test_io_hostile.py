@@ -303,6 +303,13 @@ LIES = {
     "optimizer by name": (training(optimizer="sgd"), "the optimizer must be an object"),
     "loss": (training(loss="system"), "unknown loss 'system'"),
     "loss of a class": (training(loss={"class": "SGD"}), "loss must be a string"),
+    "loss without its parameter": (
+        training(loss={"name": "huber"}),
+        "the loss must have the fields name, delta; missing",
+    ),
+    "loss's parameter": (training(loss={"name": "huber", "delta": -1}), "the loss is wrong: delta must be above 0"),
+    "loss with a parameter too many": (training(loss={"name": "mse", "delta": 1}), "known: huber"),
+    "slope": (layer({"class": "LeakyReLU", "name": None}, negative_slope="x"), "negative_slope must be a number"),
     "metric": (training(metrics=["system"]), "unknown metric 'system'"),
     "metric twice": (training(metrics=["mae", "mae"]), "the list of metrics names one twice"),
     "learning rate of a class": (sgd(learning_rate=DENSE), "unknown class of learning_rate of the optimizer 'Dense'"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 SHAPES = [(1, 1), (1, 17), (5, 3), (33, 16), (4, 65), (18, 4), (17, 5)]
 PLAIN = ["half_squared_error", "mse", "cross_entropy", "binary_cross_entropy"]
-FUSED = ["softmax_cross_entropy", "sigmoid_binary_cross_entropy"]
+PLAIN += ["mae", "huber", "kl_divergence", "hinge", "poisson"]
+FUSED = ["softmax_cross_entropy", "log_softmax_cross_entropy", "sigmoid_binary_cross_entropy"]
 METRICS = ["accuracy", "binary_accuracy", "mean_squared_error", "mean_absolute_error"]
 
 
@@ -17,15 +18,17 @@ def operands(name, shape, seed=0, scale=2.0):
     target, scores = rng.random(shape), rng.random((shape[0], 3))
     if name == "accuracy":
         target = np.eye(shape[1])[rng.integers(shape[1], size=shape[0])]
+    if name == "hinge":
+        target = np.where(target < 0.5, -1.0, 1.0)
     given = {"target": target, "scores": scores}
     if name in FUSED:
         return given | {"x": scale * rng.standard_normal(shape), "y": np.zeros(shape), "dx": np.zeros(shape)}
-    y = 0.02 + 0.96 * rng.random(shape)
+    y = 0.02 + (2 if name == "hinge" else 0.96) * rng.random(shape)  # some beyond the margin
     return given | ({"y": y} if name in METRICS else {"y": y, "dy": np.zeros(shape)})
 
 
 def sizes(name, shape):
-    return {"width": shape[1]} | ({"column": 2} if name in METRICS else {})
+    return {"width": shape[1]} | ({"column": 2} if name in METRICS else {"delta": 0.3} if name == "huber" else {})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -56,12 +59,12 @@ def test_extreme_logits_stay_exact(name, dtype, device):
     x = np.array([[-500.0, 0.0, 500.0]])
     given = {"x": x, "y": 0 * x, "dx": 0 * x, "target": np.array([[1.0, 0.0, 0.0]]), "scores": np.zeros((1, 1))}
     found = checks.Bench(name, given, {"width": 3}, dtype).run()
-    wanted = 1000.0 if name.startswith("softmax") else (500 + np.log(2) + 500) / 3
+    wanted = (500 + np.log(2) + 500) / 3 if name.startswith("sigmoid") else 1000.0
     assert found["scores"][0, 0] == pytest.approx(wanted, rel=1e-6)
     assert np.isfinite(found["dx"]).all()
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "kl_divergence", "poisson"])
 def test_certain_probabilities_stay_finite(name, device):
     y, target = np.array([[0.0, 1.0, 0.0, 1.0]]), np.array([[0.0, 1.0, 1.0, 0.0]])
     found = checks.Bench(name, {"y": y, "target": target, "dy": 0 * y, "scores": np.zeros((1, 1))}, {"width": 4}).run()
@@ -73,7 +76,7 @@ def test_certain_probabilities_stay_finite(name, device):
 def test_nan_is_kept(name, device):
     given = operands(name, (1, 3))
     given["x" if name in FUSED else "y"][0, 1] = np.nan
-    assert np.isnan(checks.Bench(name, given, {"width": 3}, "float32").run()["scores"][0, 0])
+    assert np.isnan(checks.Bench(name, given, sizes(name, (1, 3)), "float32").run()["scores"][0, 0])
 
 
 @settings(deadline=None, max_examples=40)

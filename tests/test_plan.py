@@ -232,6 +232,7 @@ def test_only_a_last_activation_is_fused():
         ]
 
     assert losses_of(nn.Dense(3, "softmax")) == ["softmax_cross_entropy"]
+    assert losses_of(nn.Dense(3, "log_softmax")) == ["log_softmax_cross_entropy"]
     assert losses_of(nn.Dense(3, "softmax"), "mse") == ["softmax_forward", "mse"]
     assert losses_of(nn.Dense(3, "sigmoid"), "binary_cross_entropy") == ["sigmoid_binary_cross_entropy"]
     assert losses_of(nn.Dense(3, "sigmoid")) == ["cross_entropy"]

@@ -6,16 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ACTIVATIONS = ["sigmoid", "tanh", "relu", "softmax"]
+PLAIN = ["sigmoid", "tanh", "relu", "selu", "softplus", "softsign", "hard_sigmoid", "step"]
+REALS = {"leaky_relu": {"negative_slope": 0.3}, "elu": {"alpha": 1.5}}
+OF_X = ["gelu", "swish"]  # their slopes are computed from x; they fall before they rise
+ACTIVATIONS = [*PLAIN, *REALS, *OF_X, "softmax", "log_softmax"]
 SHAPES = [(1, 1), (1, 17), (5, 3), (33, 16), (4, 65)]
+
+
+def sizes(activation, width):
+    return {"width": width} | REALS.get(activation, {})
 
 
 def operands(name, shape, seed=0, scale=3.0):
     rng = np.random.default_rng(seed)
     x, dy = scale * rng.standard_normal(shape), rng.standard_normal(shape)
-    if name.endswith("forward"):
+    activation, _, direction = name.rpartition("_")
+    if direction == "forward":
         return {"x": x, "y": np.zeros(shape)}
-    y = checks.expected(name.replace("back", "for"), {"x": x}, {"width": shape[1]})["y"]
+    if activation in OF_X:
+        return {"x": x, "dy": dy, "dx": np.zeros(shape)}
+    y = checks.expected(f"{activation}_forward", {"x": x}, sizes(activation, shape[1]))["y"]
     return {"y": y, "dy": dy, "dx": np.zeros(shape)}
 
 
@@ -25,28 +35,32 @@ def operands(name, shape, seed=0, scale=3.0):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_agrees_with_the_reference(activation, direction, shape, dtype, device):
     name = f"{activation}_{direction}"
-    checks.check_forward(name, operands(name, shape), {"width": shape[1]}, dtype)
+    checks.check_forward(name, operands(name, shape), sizes(activation, shape[1]), dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients(activation, shape):
-    checks.check_backward(f"{activation}_forward", operands(f"{activation}_forward", shape), {"width": shape[1]})
+    name = f"{activation}_forward"
+    checks.check_backward(name, operands(name, shape), sizes(activation, shape[1]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_extremes_stay_finite(activation, dtype, device):
     x = np.array([[-1e30, -800.0, -100.0, 0.0, 100.0, 800.0, 1e30]])
-    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, {"width": 7}, dtype).run()["y"]
+    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, sizes(activation, 7), dtype).run()["y"]
     assert np.isfinite(y).all()
-    assert np.all(np.diff(y[0]) >= 0)
+    assert activation in OF_X or np.all(np.diff(y[0]) >= 0)
+    given = {"dy": np.ones((1, 7)), "dx": 0 * x} | ({"x": x} if activation in OF_X else {"y": y})
+    dx = checks.Bench(f"{activation}_backward", given, sizes(activation, 7), dtype).run()["dx"]
+    assert np.abs(dx).max() <= 7
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_nan_is_kept(activation, device):
     x = np.array([[1.0, np.nan, -1.0]])
-    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, {"width": 3}, "float32").run()["y"]
+    y = checks.Bench(f"{activation}_forward", {"x": x, "y": 0 * x}, sizes(activation, 3), "float32").run()["y"]
     assert np.isnan(y[0, 1])
 
 
@@ -87,4 +101,4 @@ def test_gradients_of_copies_and_sums(shape):
 @given(st.sampled_from(ACTIVATIONS), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**31))
 def test_any_shape(activation, rows, width, seed):
     for name in (f"{activation}_forward", f"{activation}_backward"):
-        checks.check_forward(name, operands(name, (rows, width), seed), {"width": width}, "float64")
+        checks.check_forward(name, operands(name, (rows, width), seed), sizes(activation, width), "float64")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import numbanet as nn
+from numbanet import losses
 from numbanet.planner import Form
 from numbanet.training import shuffled
 
@@ -89,6 +90,52 @@ def test_which_metric_a_name_means(outputs, loss, metric, wanted):
     model.compile("sgd", loss, [metric])
     assert [op.name for op in model.plan("evaluate").ops][-1] == wanted
     assert metric in model.evaluate(np.zeros((2, 2)), np.ones((2, outputs)) / outputs)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "uint8", "bool"])
+def test_hinge_takes_0_for_minus_1(dtype):
+    """As in Keras: where all targets are 0 or 1; those that hold -1 stay as they are."""
+    X, y = np.random.default_rng(0).random((6, 2)), np.array([0, 1, 1, 0, 1, 0]).astype(dtype)
+    model = network(nn.Dense(1))
+    model.compile("sgd", "hinge")
+    score, signs = model.predict(X)[:, 0], np.where(y, 1, -1)
+    wanted = pytest.approx(np.maximum(1 - signs * score, 0).mean(), rel=1e-14)
+    assert model.evaluate(X, y)["loss"] == wanted
+    assert model.evaluate(X, signs)["loss"] == wanted
+    assert model.evaluate(X, signs[:, None].astype(float))["loss"] == wanted
+    assert model.evaluate(X[1:3], y[1:3]) == model.evaluate(X[1:3], signs[1:3])
+
+
+def test_long_names_of_losses():
+    """Keras' names mean the same as the short ones."""
+    for long, short in losses.ALIASES.items():
+        assert losses.get(long) == losses.LOSSES[short]
+    assert losses.get("huber") == nn.Huber() == nn.Huber(1) != nn.Huber(2)
+
+
+def test_parameters_of_activations():
+    """Layers take other ones than Keras' defaults, for which the name stands."""
+    X = np.array([[-2.0, 3.0]])
+    for layer, wanted in [
+        (nn.LeakyReLU(), [-0.4, 3]),
+        (nn.Activation("leaky_relu"), [-0.4, 3]),
+        (nn.LeakyReLU(negative_slope=0.01), [-0.02, 3]),
+        (nn.ELU(), [np.expm1(-2), 3]),
+        (nn.Activation("elu"), [np.expm1(-2), 3]),
+        (nn.ELU(alpha=0.5), [0.5 * np.expm1(-2), 3]),
+    ]:
+        assert np.allclose(network(layer).predict(X), [wanted], rtol=1e-15)
+    names = network(nn.LeakyReLU(), nn.ELU(), nn.LeakyReLU()).graph.names.values()
+    assert list(names)[1:] == ["leaky_re_lu_1", "elu_1", "leaky_re_lu_2"]  # as in Keras
+    assert nn.Dense(2, "silu").activation == "swish"
+
+
+def test_a_layer_may_overwrite_what_its_slope_does_not_need():
+    """gelu and swish read x in the backward pass, so they need a buffer more."""
+    model = network(nn.Dense(3, "swish"), nn.Dense(3, "softplus"), nn.Dense(3, "gelu"), nn.Dense(3, "elu"))
+    ops = {op.name: op.operands for op in model.plan("predict").ops}
+    kept = {name: ops[name]["x"] is not ops[name]["y"] for name in ops if "_forward" in name and "dense" not in name}
+    assert kept == {"swish_forward": True, "softplus_forward": False, "gelu_forward": True, "elu_forward": False}
 
 
 def test_ties_go_to_the_first_class():

@@ -17,6 +17,7 @@ from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUnif
 from numbanet.io.checkpoint import load
 from numbanet.kernels.cpu import get_num_threads, set_num_threads
 from numbanet.layers import (
+    ELU,
     Activation,
     Add,
     BatchNorm,
@@ -27,8 +28,10 @@ from numbanet.layers import (
     GaussianNoise,
     Input,
     LayerNorm,
+    LeakyReLU,
     Reshape,
 )
+from numbanet.losses import Huber
 from numbanet.model import Model, Sequential
 from numbanet.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
 from numbanet.regularizers import L1, L1L2, L2
@@ -39,6 +42,7 @@ from numbanet.warmup import warmup
 
 __version__ = "0.1.0"
 __all__ = [
+    "ELU",
     "L1",
     "L1L2",
     "L2",
@@ -64,10 +68,12 @@ __all__ = [
     "GradientCheck",
     "GradientReport",
     "History",
+    "Huber",
     "Input",
     "InverseTimeDecay",
     "LayerGradient",
     "LayerNorm",
+    "LeakyReLU",
     "LearningRateScheduler",
     "Model",
     "ModelCheckpoint",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbanet.graph import Parameter, padded
 from numbanet.kernels import OPS, PANEL, Geometry
+from numbanet.layers.base import REALS
 from numbanet.plan import Buffer, PlannedOp, Scratch
 
 
@@ -41,13 +42,16 @@ class Builder:
         """Append a forward op, operands and sizes by the catalogue's names."""
         self.ops.append(planned(name, given))
 
-    def activation(self, name, x, overwrite=False):
-        """The buffer of activation(x): x itself if it may be overwritten and the gradient does not need it."""
+    def activation(self, name, x, overwrite=False, **reals):
+        """The buffer of activation(x): x itself if it may be overwritten and the gradient does not need it.
+
+        reals: the formula's parameters, by default those that the name alone stands for.
+        """
         if name == "linear":
             return x
         keep = any("x" in OPS[backward].operands for backward in OPS[f"{name}_forward"].backward)
         y = x if overwrite and not keep else self.buffer(x.shape)
-        self.op(f"{name}_forward", x=x, y=y, width=x.width)
+        self.op(f"{name}_forward", x=x, y=y, width=x.width, **REALS.get(name, {}) | reals)
         return y
 
     def gradient(self, of):

@@ -196,7 +196,7 @@ def named(layers, known=None, movable=()):
         if name in given and layer not in movable:
             raise ValueError(f"two layers are named {name!r}; names must differ")
         if name is None or name in given:
-            numbered[layer] = name or re.sub(r"(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
+            numbered[layer] = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
         else:
             given.add(name)
     counts = {}

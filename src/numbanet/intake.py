@@ -46,8 +46,7 @@ def data(model, X, y, weights=None):
     if labelled:
         arrays["targets"] = validate.classes(y, samples, width)
     else:
-        probabilities = model.loss.probabilities
-        arrays["targets"] = validate.values(y, samples, width, model.dtype, probabilities=probabilities)
+        arrays["targets"] = validate.values(y, samples, width, model.dtype, kind=model.loss.targets)
     if weights is not None:
         arrays["weights"] = validate.weights(weights, samples, model.dtype)
     return Data(arrays, samples, labelled)

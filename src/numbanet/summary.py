@@ -27,7 +27,7 @@ def table(model):
     lines.insert(1, "-" * (sum(widths) + 6))
     training = "not compiled"
     if model.loss is not None:
-        training = ", ".join([repr(model.optimizer), model.loss.name, *(metric.name for metric in model.metrics)])
+        training = ", ".join([repr(model.optimizer), str(model.loss), *(metric.name for metric in model.metrics)])
     lines.append("-" * (sum(widths) + 6))
     counts = f"{graph.count:,} parameters, {graph.trainable:,} trainable"
     lines.append(f"{counts}, {model.dtype}, seed {model.seed}; {training}")

@@ -137,8 +137,19 @@ def features(value, expected, dtype, what="X", check=True):
     return _as_rows(array, math.prod(expected), dtype)
 
 
-def values(value, samples, width, dtype, what="y", probabilities=False):
-    """Targets as rows of numbers, an array (samples, width) of a dtype of DTYPES; (samples,) will do for one output."""
+TARGETS = {  # kinds of targets: what to call them, the least and the largest
+    "numbers": ("numbers", -math.inf, math.inf),
+    "probabilities": ("probabilities between 0 and 1", 0, 1),
+    "counts": ("counts or rates from 0", 0, math.inf),
+    "signs": ("-1 and 1, or 0 and 1,", -1, 1),
+}
+
+
+def values(value, samples, width, dtype, what="y", kind="numbers"):
+    """Targets as rows of numbers, an array (samples, width) of a dtype of DTYPES; (samples,) will do for one output.
+
+    kind: of TARGETS. Signs are -1 and 1 in the end; where all are 0 or 1, 0 means -1, as in Keras.
+    """
     array = _numeric(what, value)
     if array.ndim == 1 and width == 1:
         array = array[:, None]
@@ -146,12 +157,20 @@ def values(value, samples, width, dtype, what="y", probabilities=False):
     if array.shape != (samples, width):
         raise ValueError(f"{what} has shape {array.shape}, expected ({samples}, {width}): one column an output")
     _finite(what, array, dtype)
-    rows = _as_rows(array, width, dtype)
-    if probabilities and (rows.min() < 0 or rows.max() > 1):
-        raise ValueError(
-            f"{what} must hold probabilities between 0 and 1 for this loss, not {rows.min():g} to {rows.max():g}"
-        )
-    return rows
+    rows, (name, least, most) = _as_rows(array, width, dtype), TARGETS[kind]
+    if rows.min() < least or rows.max() > most:
+        raise ValueError(f"{what} must hold {name} for this loss, not {rows.min():g} to {rows.max():g}")
+    return _signs(what, rows, name) if kind == "signs" else rows
+
+
+def _signs(what, rows, name):
+    """Targets from -1 to 1 as -1 and 1."""
+    other = rows[(rows != 1) & (rows != 0) & (rows != -1)]
+    if other.size:
+        raise ValueError(f"{what} must hold {name} for this loss, not {other[0]:g}")
+    if rows.min() < 0 and (rows == 0).any():
+        raise ValueError(f"{what} must hold {name} for this loss, not all three of -1, 0 and 1")
+    return rows if rows.min() < 0 else np.where(rows > 0, 1, -1).astype(np.int8)
 
 
 def classes(value, samples, width, what="y"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 from numbanet import initializers, layers, losses, metrics, optimizers, regularizers, schedules
 from numbanet.graph import Graph, named
@@ -90,7 +91,7 @@ def describe_training(model):
         return None
     return {
         "optimizer": describe("optimizer", model.optimizer, optimizers.CLASSES),
-        "loss": known("loss", model.loss.name, model.loss, losses.LOSSES),
+        "loss": _describe_loss(model.loss),
         "metrics": [known("metric", metric.name, metric, metrics.METRICS) for metric in model.metrics],
     }
 
@@ -104,7 +105,28 @@ def restore_training(config):
         lookup("metric", name, metrics.METRICS)
     if len(set(names)) < len(names):
         raise ValueError("the list of metrics names one twice")
-    return optimizer, lookup("loss", config["loss"], losses.LOSSES), names
+    return optimizer, _restore_loss(config["loss"]), names
+
+
+def _describe_loss(loss):
+    """A loss's name, or an object with its name and its parameters."""
+    make = losses.MAKERS.get(loss.name)
+    if make is None:
+        return known("loss", loss.name, loss, losses.LOSSES)
+    return {"name": known("loss", loss.name, loss, {loss.name: make(**loss.reals)})} | loss.reals
+
+
+def _restore_loss(config):
+    """The loss of a name, or of an object with its name and its parameters."""
+    if not isinstance(config, dict):
+        return lookup("loss", config, losses.LOSSES)
+    make = lookup("loss with parameters", config.get("name"), losses.MAKERS)
+    reals = dict(mapping("the loss", config, ("name", *inspect.signature(make).parameters)))
+    del reals["name"]
+    try:
+        return make(**reals)
+    except (ValueError, TypeError) as problem:
+        raise ValueError(f"the loss is wrong: {problem}") from None
 
 
 def known(what, name, thing, table):

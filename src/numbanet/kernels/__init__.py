@@ -125,10 +125,11 @@ def _entry(name, form, backward=(), axis="batch"):
     )
 
 
-def _activation(name):
+def _activation(name, slope_of="y", parameter=""):
+    """slope_of: the operand from which the backward op knows the slope. parameter: a real size of the formula."""
     return (
-        _entry(f"{name}_forward", "x -> y | width", [f"{name}_backward"]),
-        _entry(f"{name}_backward", "y dy -> dx | width"),
+        _entry(f"{name}_forward", f"x -> y | width {parameter}", [f"{name}_backward"]),
+        _entry(f"{name}_backward", f"{slope_of} dy -> dx | width {parameter}"),
     )
 
 
@@ -153,7 +154,17 @@ OPS = {
         *_activation("sigmoid"),
         *_activation("tanh"),
         *_activation("relu"),
+        *_activation("leaky_relu", parameter="negative_slope"),
+        *_activation("elu", parameter="alpha"),
+        *_activation("selu"),
+        *_activation("gelu", slope_of="x"),
+        *_activation("softplus"),
+        *_activation("softsign"),
+        *_activation("swish", slope_of="x"),
+        *_activation("hard_sigmoid"),
+        *_activation("step"),
         *_activation("softmax"),
+        *_activation("log_softmax"),
         _entry("copy_forward", "x -> y | width at", ["copy_backward"]),
         _entry("copy_backward", "dy -> dx | width at"),
         _entry("add_forward", "x -> y | width", ["copy_backward"]),
@@ -190,7 +201,13 @@ OPS = {
         _entry("mse", "y target -> dy scores | width"),
         _entry("cross_entropy", "y target -> dy scores | width"),
         _entry("binary_cross_entropy", "y target -> dy scores | width"),
+        _entry("mae", "y target -> dy scores | width"),
+        _entry("huber", "y target -> dy scores | width delta"),
+        _entry("kl_divergence", "y target -> dy scores | width"),
+        _entry("hinge", "y target -> dy scores | width"),
+        _entry("poisson", "y target -> dy scores | width"),
         _entry("softmax_cross_entropy", "x target -> y dx scores | width"),
+        _entry("log_softmax_cross_entropy", "x target -> y dx scores | width"),
         _entry("sigmoid_binary_cross_entropy", "x target -> y dx scores | width"),
         _entry("accuracy", "y target -> scores | width column"),
         _entry("binary_accuracy", "y target -> scores | width column"),

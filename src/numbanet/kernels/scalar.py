@@ -3,8 +3,9 @@
 The functions work on numbers and on what a device has in their place: on the CPU they are compiled for SIMD vectors
 (kernels/cpu/simd.py). A choice is `where(condition, a, b)`, for a vector has no truth value.
 
-Constants are float32 values that are exact in both precisions, so that a float32 expression stays float32. NumPy's
-functions rather than math's: without a compiler those would return Python floats, which have no precision of their own.
+Constants are float32 values that are exact in both precisions, so that a float32 expression stays float32; any other
+number goes through `constant`. NumPy's functions rather than math's: without a compiler those would return Python
+floats, which have no precision of their own.
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ import numpy as np
 from numbanet.kernels.jit import scalar
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+THREE, SIX = np.float32(3), np.float32(6)
 PROBABILITY = np.float32(2.0**-23)  # probabilities are kept this far from 0 and 1 inside a logarithm (1.2e-7)
+EPSILON = 1e-7  # Keras' "fuzz factor": divergences and Poisson's loss are kept this far from the logarithm of 0
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), to the last digit
+ROOT_HALF = 0.7071067811865476  # 1 / sqrt(2)
+NORMAL = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 # -- what every device supplies; as they stand here they are for plain Python
+
+
+def constant(like, value):
+    """A number in the precision of `like`"""
+    return np.result_type(like).type(value)
 
 
 def where(condition, a, b):
@@ -88,6 +99,12 @@ def sigmoid_slope(y):
 
 
 @scalar
+def hyperbolic(z):
+    """tanh(z), as a formula like the others: what a device supplies takes no *arguments"""
+    return tanh(z)
+
+
+@scalar
 def tanh_slope(y):
     """1 - y**2"""
     return ONE - y * y
@@ -124,6 +141,124 @@ def softplus(z):
     return where(z <= ZERO, ZERO, z) + log1p_unit(exp(-absolute(z)))
 
 
+@scalar
+def expm1_negative(z):
+    """exp(z) - 1 for z <= 0, as 2 t / (1 - t) with t = tanh(z / 2), which keeps its digits"""
+    t = tanh(HALF * z)
+    return (t + t) / (ONE - t)
+
+
+@scalar
+def softplus_slope(y):
+    """sigmoid(z) = 1 - exp(-y), without the difference: for z < 0 both are small"""
+    return -expm1_negative(-y)
+
+
+@scalar
+def leaky_relu(z, negative_slope):
+    """z where z > 0, else negative_slope z"""
+    return where(z > ZERO, z, negative_slope * z)
+
+
+@scalar
+def leaky_relu_slope(y, negative_slope):
+    """1 where y > 0, else negative_slope, which is not negative: y has the sign of z"""
+    return where(y > ZERO, ONE, negative_slope)
+
+
+@scalar
+def elu(z, alpha):
+    """z where z > 0, else alpha (exp(z) - 1)"""
+    return where(z > ZERO, z, alpha * expm1_negative(where(z > ZERO, ZERO, z)))
+
+
+@scalar
+def elu_slope(y, alpha):
+    """1 where y > 0, else alpha exp(z) = y + alpha; alpha is not negative"""
+    return where(y > ZERO, ONE, y + alpha)
+
+
+@scalar
+def selu(z):
+    """elu with the alpha and the scale that keep mean 0 and variance 1 from layer to layer"""
+    return constant(z, SELU_SCALE) * elu(z, constant(z, SELU_ALPHA))
+
+
+@scalar
+def selu_slope(y):
+    """The scale where y > 0, else y + scale alpha"""
+    return where(y > ZERO, constant(y, SELU_SCALE), y + constant(y, SELU_SCALE * SELU_ALPHA))
+
+
+@scalar
+def normal_below(z):
+    """The share of a normal distribution that lies below z, (1 + erf(z / sqrt(2))) / 2"""
+    return HALF * (ONE + erf(constant(z, ROOT_HALF) * z))
+
+
+@scalar
+def gelu(z):
+    """z normal_below(z)"""
+    return z * normal_below(z)
+
+
+@scalar
+def gelu_slope(z):
+    """normal_below(z) + z exp(-z**2 / 2) / sqrt(2 pi)"""
+    return normal_below(z) + constant(z, NORMAL) * z * exp(-HALF * z * z)
+
+
+@scalar
+def swish(z):
+    """z sigmoid(z)"""
+    return z * sigmoid(z)
+
+
+@scalar
+def swish_slope(z):
+    """s (1 + z (1 - s)), s = sigmoid(z)"""
+    s = sigmoid(z)
+    return s * (ONE + z * (ONE - s))
+
+
+@scalar
+def softsign(z):
+    """z / (1 + |z|)"""
+    return z / (ONE + absolute(z))
+
+
+@scalar
+def softsign_slope(y):
+    """(1 - |y|)**2"""
+    return (ONE - absolute(y)) * (ONE - absolute(y))
+
+
+@scalar
+def hard_sigmoid(z):
+    """z / 6 + 1/2, kept from 0 to 1; NaN stays NaN"""
+    y = (z + THREE) / SIX
+    y = where(y < ZERO, ZERO, y)
+    return where(y > ONE, ONE, y)
+
+
+@scalar
+def hard_sigmoid_slope(y):
+    """1/6 where 0 < y < 1, else 0"""
+    return where(y > ZERO, where(y < ONE, constant(y, 1 / 6), ZERO), ZERO)
+
+
+@scalar
+def step(z):
+    """1 where z >= 0, else 0; NaN stays NaN"""
+    return where(z >= ZERO, ONE, where(z < ZERO, ZERO, z))
+
+
+@scalar
+def step_slope(y):
+    """0"""
+    return ZERO
+
+
 # -- losses
 
 
@@ -155,6 +290,68 @@ def square_slope(y, t):
 def difference(y, t):
     """|y - t|"""
     return absolute(y - t)
+
+
+@scalar
+def difference_slope(y, t):
+    """sign(y - t)"""
+    return sign(y - t)
+
+
+@scalar
+def huber(y, t, delta):
+    """(y - t)**2 / 2 where |y - t| <= delta, delta (|y - t| - delta / 2) beyond"""
+    size = absolute(y - t)
+    return where(size <= delta, HALF * size * size, delta * (size - HALF * delta))
+
+
+@scalar
+def huber_slope(y, t, delta):
+    """y - t, kept from -delta to delta"""
+    return clamp(y - t, delta)
+
+
+@scalar
+def hinge(y, t):
+    """max(1 - t y, 0)"""
+    return relu(ONE - t * y)
+
+
+@scalar
+def hinge_slope(y, t):
+    """-t where t y < 1, else 0"""
+    return where(t * y < ONE, -t, ZERO)
+
+
+@scalar
+def poisson(y, t):
+    """y - t log(y + epsilon)"""
+    return y - t * log(y + constant(y, EPSILON))
+
+
+@scalar
+def poisson_slope(y, t):
+    """1 - t / (y + epsilon)"""
+    return ONE - t / (y + constant(y, EPSILON))
+
+
+@scalar
+def likely(p):
+    """p, kept from epsilon to 1; NaN stays NaN"""
+    p = where(p < constant(p, EPSILON), constant(p, EPSILON), p)
+    return where(p > ONE, ONE, p)
+
+
+@scalar
+def divergence(y, t):
+    """t log(t / y)"""
+    return likely(t) * log(likely(t) / likely(y))
+
+
+@scalar
+def divergence_slope(y, t):
+    """-t / y"""
+    return -likely(t) / likely(y)
 
 
 @scalar

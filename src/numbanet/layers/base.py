@@ -14,7 +14,27 @@ from numbanet.initializers import Initializer
 from numbanet.names import lookup
 from numbanet.regularizers import L1L2
 
-ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "softmax")
+ACTIVATIONS = (
+    "linear",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "softplus",
+    "softsign",
+    "swish",
+    "hard_sigmoid",
+    "step",
+    "softmax",
+    "log_softmax",
+)
+ALIASES = {"silu": "swish"}
+# What an activation's name means where its formula has a parameter: Keras' defaults (PyTorch's negative slope is 0.01).
+# nn.LeakyReLU and nn.ELU take others.
+REALS = {"leaky_relu": {"negative_slope": 0.2}, "elu": {"alpha": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,7 @@ def single(layer, shapes):
 def activation(name):
     """The name of an activation, checked; None means linear."""
     name = "linear" if name is None else name
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
     lookup("activation", name, dict.fromkeys(ACTIVATIONS))
     return name
 

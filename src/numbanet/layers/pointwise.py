@@ -7,12 +7,30 @@ import numbers
 from dataclasses import dataclass
 
 from numbanet import validate
-from numbanet.layers.base import Layer, activation, layer_name, single, width
+from numbanet.layers.base import REALS, Layer, activation, layer_name, single, width
 
 
 @dataclass(eq=False)
 class Activation(Layer):
-    """y = activation(x); the shape stays. softmax is taken over all elements of a sample."""
+    """y = activation(x); the shape stays. softmax and log_softmax are taken over all elements of a sample.
+
+    linear        x
+    sigmoid       1 / (1 + exp(-x))
+    tanh          tanh(x)
+    relu          max(x, 0)
+    leaky_relu    x where x > 0, else 0.2 x; another slope: nn.LeakyReLU (Maas et al., 2013)
+    elu           x where x > 0, else exp(x) - 1; another factor: nn.ELU (Clevert et al., 2016)
+    selu          1.0507 x where x > 0, else 1.7581 (exp(x) - 1) (Klambauer et al., 2017)
+    gelu          x (1 + erf(x / sqrt(2))) / 2, exact (Hendrycks & Gimpel, 2016)
+    softplus      log(1 + exp(x)) (Dugas et al., 2001)
+    softsign      x / (1 + |x|)
+    swish, silu   x sigmoid(x) (Ramachandran et al., 2017)
+    hard_sigmoid  x / 6 + 1/2, kept from 0 to 1, as in Keras 3
+    step          1 where x >= 0, else 0: a unit fires when its threshold is reached (Rosenblatt, 1958); slope 0
+                  everywhere, so nothing before it learns
+    softmax       exp(x) / sum exp(x)
+    log_softmax   x - log sum exp(x); under the loss cross_entropy the network then predicts logarithms
+    """
 
     activation: str
     name: str | None = None
@@ -26,6 +44,48 @@ class Activation(Layer):
 
     def emit(self, build, parameters, x):
         return build.activation(self.activation, x)
+
+
+@dataclass(eq=False)
+class LeakyReLU(Layer):
+    """y = x where x > 0, else negative_slope x (Maas et al., 2013); the shape stays.
+
+    negative_slope: 0.2 as in Keras (PyTorch: 0.01). ValueError if it is below 0.
+    """
+
+    negative_slope: float = REALS["leaky_relu"]["negative_slope"]
+    name: str | None = None
+
+    def __post_init__(self):
+        validate.settle(
+            self,
+            negative_slope=validate.real_number("negative_slope", self.negative_slope, least=0),
+            name=layer_name(self.name),
+        )
+
+    def emit(self, build, parameters, x):
+        return build.activation("leaky_relu", x, negative_slope=self.negative_slope)
+
+
+@dataclass(eq=False)
+class ELU(Layer):
+    """y = x where x > 0, else alpha (exp(x) - 1) (Clevert et al., 2016); the shape stays.
+
+    alpha: 1 as in Keras and PyTorch. ValueError if it is below 0.
+    """
+
+    alpha: float = REALS["elu"]["alpha"]
+    name: str | None = None
+
+    def __post_init__(self):
+        validate.settle(
+            self,
+            alpha=validate.real_number("alpha", self.alpha, least=0),
+            name=layer_name(self.name),
+        )
+
+    def emit(self, build, parameters, x):
+        return build.activation("elu", x, alpha=self.alpha)
 
 
 @dataclass(eq=False)

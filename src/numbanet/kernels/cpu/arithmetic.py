@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
@@ -39,6 +40,13 @@ def _supply(name, single, double, number):
 
 
 if JIT:
+
+    @overload(scalar.constant, inline="always")
+    def _constant(like, value):
+        if isinstance(like, Vector):
+            return lambda like, value: value  # which arithmetic spreads, rounded once
+        real = np.float32 if like is types.float32 else np.float64
+        return lambda like, value: real(value)
 
     @overload(scalar.where, inline="always")
     def _where(condition, a, b):

@@ -8,7 +8,13 @@ result does not depend on who computes which. The padding of gradients is zero.
     mse                           L[r] = sum_j (y - t)**2 / O
     cross_entropy                 L[r] = -sum_j t log(y)
     binary_cross_entropy          L[r] = -sum_j (t log(y) + (1 - t) log(1 - y)) / O
+    mae                           L[r] = sum_j |y - t| / O
+    huber                         L[r] = sum_j h / O, h = (y - t)**2 / 2 up to |y - t| = delta, linear beyond
+    kl_divergence                 L[r] = sum_j t log(t / y)
+    hinge                         L[r] = sum_j max(1 - t y, 0) / O
+    poisson                       L[r] = sum_j (y - t log(y)) / O
     softmax_cross_entropy         cross_entropy of y = softmax(x),           dx = y sum_j t - t
+    log_softmax_cross_entropy     the same, and y = log_softmax(x),          dx = exp(y) sum_j t - t
     sigmoid_binary_cross_entropy  binary_cross_entropy of y = sigmoid(x),    dx = (y - t) / O
 
 Where samples have weights, the loss adds to `unweighted` instead of the scores, and `weigh` follows.
@@ -21,25 +27,26 @@ import numpy as np
 from numbanet.kernels import ROWS, SCORE, jit, scalar
 from numbanet.kernels.cpu.memory import matrix, notes, outside_float64
 from numbanet.kernels.cpu.plain import FEW
+from numbanet.kernels.cpu.pointwise import no_reals, one_real, row_max
 from numbanet.kernels.cpu.simd import first_lanes, lanes, load, load_few, max_of, splat, store, sum_of
 from numbanet.kernels.jit import kernel
 from numbanet.kernels.scalar import ONE, ZERO, exp, log
 
 
-def _loss(name, value, slope, mean):
+def _loss(name, value, slope, mean, reals=no_reals):
     @kernel(name=name)
     def loss(op, theta, work, step, first, last):
         """scores[r, 0] += sum_j value(y, t), dy[r, j] = slope(y, t) / B; both / O if mean"""
         width = op[1]
         y, target, dy, scores = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2), outside_float64(op, 3)
         share = 1.0 / width if mean else 1.0
-        scale = splat(y, share / step[ROWS])
+        scale, given = splat(y, share / step[ROWS]), reals(y, op)
         for r in range(first, last):
             total = splat(y, ZERO)
             for j in range(0, width, lanes(y)):
                 found, wanted = load(y, r, j), load(target, r, j)
-                total += first_lanes(value(found, wanted), width - j, ZERO)
-                store(dy, r, j, first_lanes(scale * slope(found, wanted), width - j, ZERO))
+                total += first_lanes(value(found, wanted, *given), width - j, ZERO)
+                store(dy, r, j, first_lanes(scale * slope(found, wanted, *given), width - j, ZERO))
             scores[step[SCORE] + r, 0] += share * sum_of(total)
 
     return loss
@@ -49,6 +56,11 @@ half_squared_error = _loss("half_squared_error", scalar.half_square, scalar.half
 mse = _loss("mse", scalar.square, scalar.square_slope, mean=True)
 cross_entropy = _loss("cross_entropy", scalar.cross, scalar.cross_slope, mean=False)
 binary_cross_entropy = _loss("binary_cross_entropy", scalar.binary_cross, scalar.binary_cross_slope, mean=True)
+mae = _loss("mae", scalar.difference, scalar.difference_slope, mean=True)
+huber = _loss("huber", scalar.huber, scalar.huber_slope, mean=True, reals=one_real)
+kl_divergence = _loss("kl_divergence", scalar.divergence, scalar.divergence_slope, mean=False)
+hinge = _loss("hinge", scalar.hinge, scalar.hinge_slope, mean=True)
+poisson = _loss("poisson", scalar.poisson, scalar.poisson_slope, mean=True)
 
 
 @jit.piece
@@ -112,6 +124,30 @@ def softmax_cross_entropy(op, theta, work, step, first, last):
         store(figures, 0, 0, load(figures, 1, 0) * log(load(figures, 0, 0)) - load(figures, 2, 0))
         for r in range(begin, end):
             scores[step[SCORE] + r, 0] += figures[0, r - begin]
+
+
+@kernel
+def log_softmax_cross_entropy(op, theta, work, step, first, last):
+    """y = log_softmax(x); scores[r, 0] -= sum_j t[j] y[j]; dx[r, j] = (exp(y) sum_k t[k] - t) / B"""
+    width = op[1]
+    x, target, y = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
+    dx, scores = matrix(work, op, 3), outside_float64(op, 4)
+    batch = x.dtype.type(ONE / step[ROWS])
+    for r in range(first, last):
+        top, totals, masses, values = row_max(x, r, width), splat(x, ZERO), splat(x, ZERO), splat(x, ZERO)
+        for j in range(0, width, lanes(x)):
+            power = first_lanes(exp(load(x, r, j) - top), width - j, ZERO)
+            totals += power
+            masses += first_lanes(load(target, r, j), width - j, ZERO)
+            store(dx, r, j, power)
+        total = sum_of(totals)
+        share, rest = sum_of(masses) / total, log(splat(x, total))
+        for j in range(0, width, lanes(x)):
+            t, likelihood = load(target, r, j), load(x, r, j) - top - rest
+            values -= first_lanes(t * likelihood, width - j, ZERO)
+            store(y, r, j, likelihood)  # y may be x
+            store(dx, r, j, first_lanes((load(dx, r, j) * share - t) * batch, width - j, ZERO))
+        scores[step[SCORE] + r, 0] += sum_of(values)
 
 
 @kernel

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from numbanet.kernels import scalar
-from numbanet.kernels.cuda.target import SIMULATED, overload
+from numbanet.kernels.cuda.target import SIMULATED, overload, types
 
 if not SIMULATED:
+
+    @overload(scalar.constant)
+    def _constant(like, value):
+        real = np.float32 if like is types.float32 else np.float64
+        return lambda like, value: real(value)
 
     @overload(scalar.where)
     def _where(condition, a, b):

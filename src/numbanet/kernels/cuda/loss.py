@@ -7,7 +7,13 @@ A loss writes the gradient of its mean over the batch and adds each row's value 
     mse                           L[r] = sum_j (y - t)**2 / O
     cross_entropy                 L[r] = -sum_j t log(y)
     binary_cross_entropy          L[r] = -sum_j (t log(y) + (1 - t) log(1 - y)) / O
+    mae                           L[r] = sum_j |y - t| / O
+    huber                         L[r] = sum_j h / O, h = (y - t)**2 / 2 up to |y - t| = delta, linear beyond
+    kl_divergence                 L[r] = sum_j t log(t / y)
+    hinge                         L[r] = sum_j max(1 - t y, 0) / O
+    poisson                       L[r] = sum_j (y - t log(y)) / O
     softmax_cross_entropy         cross_entropy of y = softmax(x),           dx = y sum_j t - t
+    log_softmax_cross_entropy     the same, and y = log_softmax(x),          dx = exp(y) sum_j t - t
     sigmoid_binary_cross_entropy  binary_cross_entropy of y = sigmoid(x),    dx = (y - t) / O
 
 Where samples have weights, the loss adds to `unweighted` instead of the scores, and `weigh` follows.
@@ -21,7 +27,7 @@ from numbanet.kernels import ROWS, SCORE, scalar
 from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, meet, shared, thread
 from numbanet.kernels.cuda.launch import THREADS
 from numbanet.kernels.cuda.memory import cast, matrix, outside_float64, quotient, remainder
-from numbanet.kernels.cuda.pointwise import row_max
+from numbanet.kernels.cuda.pointwise import no_reals, one_real, row_max
 from numbanet.kernels.cuda.target import kernel, piece
 from numbanet.kernels.scalar import ONE, ZERO, exp, log
 
@@ -33,21 +39,21 @@ def _score(scores, step, r, column, value):
         scores[0][(step[SCORE] + r) * scores[1] + column] += value
 
 
-def _loss(name, value, slope, mean):
+def _loss(name, value, slope, mean, reals=no_reals):
     @kernel(name=name)
     def loss(op, theta, work, step, first, last):
         """scores[r, 0] += sum_j value(y, t), dy[r, j] = slope(y, t) / B; both / O if mean"""
         (y, ys), (target, ts), (dy, dys) = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
         scores, slots = outside_float64(op, 3), shared(work)
         share = 1.0 / op[1] if mean else 1.0
-        scale = cast(y, share / step[ROWS])
+        scale, given = cast(y, share / step[ROWS]), reals(y, op)
         for begin in range(first, last, GROUPS):  # all groups together, for they meet
             r = begin + group()
             width, total = op[1] if r < last else 0, cast(y, ZERO)
             for j in range(lane(), width, LANES):
                 found, wanted = y[r * ys + j], target[r * ts + j]
-                total += value(found, wanted)
-                dy[r * dys + j] = scale * slope(found, wanted)
+                total += value(found, wanted, *given)
+                dy[r * dys + j] = scale * slope(found, wanted, *given)
             total = group_sum(total, slots)
             if r < last:
                 _score(scores, step, r, 0, share * total)
@@ -59,6 +65,11 @@ half_squared_error = _loss("half_squared_error", scalar.half_square, scalar.half
 mse = _loss("mse", scalar.square, scalar.square_slope, mean=True)
 cross_entropy = _loss("cross_entropy", scalar.cross, scalar.cross_slope, mean=False)
 binary_cross_entropy = _loss("binary_cross_entropy", scalar.binary_cross, scalar.binary_cross_slope, mean=True)
+mae = _loss("mae", scalar.difference, scalar.difference_slope, mean=True)
+huber = _loss("huber", scalar.huber, scalar.huber_slope, mean=True, reals=one_real)
+kl_divergence = _loss("kl_divergence", scalar.divergence, scalar.divergence_slope, mean=False)
+hinge = _loss("hinge", scalar.hinge, scalar.hinge_slope, mean=True)
+poisson = _loss("poisson", scalar.poisson, scalar.poisson_slope, mean=True)
 
 
 @kernel
@@ -87,6 +98,33 @@ def softmax_cross_entropy(op, theta, work, step, first, last):
             dx[r * dxs + j] = (probability * mass - target[r * ts + j]) * batch
         if r < last:
             _score(scores, step, r, 0, mass * log(total) - linear)
+
+
+@kernel
+def log_softmax_cross_entropy(op, theta, work, step, first, last):
+    """y = log_softmax(x); scores[r, 0] -= sum_j t[j] y[j]; dx[r, j] = (exp(y) sum_k t[k] - t) / B"""
+    (x, xs), (target, ts), (y, ys) = matrix(work, op, 0), matrix(work, op, 1), matrix(work, op, 2)
+    (dx, dxs), scores, slots = matrix(work, op, 3), outside_float64(op, 4), shared(work)
+    batch = cast(x, ONE / step[ROWS])
+    for begin in range(first, last, GROUPS):  # all groups together, for they meet
+        r = begin + group()
+        width = op[1] if r < last else 0
+        top, total, mass, value = row_max(x, r * xs, width, slots), cast(x, ZERO), cast(x, ZERO), cast(x, ZERO)
+        for j in range(lane(), width, LANES):
+            power = exp(x[r * xs + j] - top)
+            total += power
+            mass += target[r * ts + j]
+            dx[r * dxs + j] = power
+        total, mass = group_sum(total, slots), group_sum(mass, slots)
+        share, rest = mass / total, log(total)
+        for j in range(lane(), width, LANES):
+            t, likelihood = target[r * ts + j], x[r * xs + j] - top - rest
+            value -= t * likelihood
+            y[r * ys + j] = likelihood  # y may be x
+            dx[r * dxs + j] = (dx[r * dxs + j] * share - t) * batch
+        value = group_sum(value, slots)
+        if r < last:
+            _score(scores, step, r, 0, value)
 
 
 @kernel

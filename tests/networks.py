@@ -38,8 +38,8 @@ def network(hidden, output, loss, optimizer="sgd", dtype="float32", metrics=()):
 def with_every_activation(dtype="float32"):
     """A branch for each activation, and for each that has a parameter one with another than the default."""
     x = nn.Input(5)
-    branches = [nn.Dense(2, activation)(x) for activation in ACTIVATIONS]
-    branches += [layer(nn.Dense(2)(x)) for layer in (nn.LeakyReLU(0.4), nn.ELU(1.5))]
+    h = nn.Dense(3, "gelu")(x)
+    branches = [layer(h) for layer in (*map(nn.Activation, ACTIVATIONS), nn.LeakyReLU(0.4), nn.ELU(1.5))]
     model = nn.Model(x, nn.Dense(3, "softmax")(nn.Concatenate()(branches)), seed=3, dtype=dtype)
     model.compile(nn.SGD(0.1), "cross_entropy")
     return model

@@ -2,7 +2,7 @@
 
 Prints one JSON object: for each dtype and op (of a family, all members) the PTX's target and, where ptxas is found,
 what it needs: registers, bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program
-would have them.
+would have them; "pointwise" and "loss" those of a module, too small to be worth a compilation each.
 """
 
 import functools
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+
+from numbanet.kernels import OPS
 
 CAPABILITY = (9, 0)
 
@@ -60,16 +62,27 @@ def needs(ptx):
     return {name: int(match[1]) if match else 0 for name, match in found.items()}
 
 
+def group(op):
+    """The name under which an op is compiled: that of its module, or its own."""
+    from numbanet.kernels import cuda
+
+    for module in (cuda.pointwise, cuda.loss):
+        if cuda.KERNELS[op] in vars(module).values():
+            return module.__name__.rsplit(".", 1)[1]
+    return op
+
+
 def main():
     from test_random import draw
 
-    from numbanet.kernels import DTYPES, OPS, cuda
+    from numbanet.kernels import DTYPES, cuda
     from numbanet.kernels.cuda import engine
 
     everything = {}
     for dtype in ("float32", "float64"):
-        sources = {op: DTYPES if op in cuda.FAMILIES else [None] for op in OPS}
-        numbers = {op: tuple(cuda.address(op, dtype, source) for source in sources[op]) for op in OPS}
+        numbers = {}
+        for op, sources in ((op, DTYPES if op in cuda.FAMILIES else [None]) for op in OPS):
+            numbers[group(op)] = numbers.get(group(op), ()) + tuple(cuda.address(op, dtype, kind) for kind in sources)
         everyone = tuple(sorted({number for some in numbers.values() for number in some}))
         if dtype == "float64":  # by themselves only those that need most; all are among all
             numbers = {op: some for op, some in numbers.items() if op.startswith("dense")}

@@ -35,7 +35,7 @@ def check(models, X, y, dtype, steps=10):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_activation(dtype):
-    check(twins(with_every_activation, dtype), *samples(), dtype, steps=3)
+    check(twins(with_every_activation, dtype), *samples(), dtype, steps=2)
 
 
 LOSSES = [

@@ -302,7 +302,7 @@ LIES = {
     "optimizer": (sgd(**{"class": "eval"}), "unknown class of the optimizer 'eval'; known: SGD, Adam"),
     "optimizer by name": (training(optimizer="sgd"), "the optimizer must be an object"),
     "loss": (training(loss="system"), "unknown loss 'system'"),
-    "loss of a class": (training(loss={"class": "SGD"}), "loss must be a string"),
+    "loss of a class": (training(loss={"class": "SGD"}), "name of a loss with parameters must be a string"),
     "loss without its parameter": (
         training(loss={"name": "huber"}),
         "the loss must have the fields name, delta; missing",

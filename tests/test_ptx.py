@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ptx
 import pytest
 
 from numbanet.kernels import OPS
@@ -27,7 +28,7 @@ def compiled():
 
 @pytest.mark.compiled
 def test_every_kernel_compiles_to_ptx(compiled):
-    names = {f"{name} float32" for name in {*OPS, "all"}} | {"all float64", "philox"}
+    names = {f"{name} float32" for name in {*map(ptx.group, OPS), "all"}} | {"all float64", "philox"}
     assert set(compiled) == names | {f"{name} float64" for name in OPS if name.startswith("dense")}
     assert {kernel["target"] for kernel in compiled.values()} == {"sm_90"}
     shared = [bytes for kernel in compiled.values() for bytes in kernel.get("aligned", [])]

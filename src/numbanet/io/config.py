@@ -120,7 +120,7 @@ def _restore_loss(config):
     """The loss of a name, or of an object with its name and its parameters."""
     if not isinstance(config, dict):
         return lookup("loss", config, losses.LOSSES)
-    make = lookup("loss with parameters", config.get("name"), losses.MAKERS)
+    make = lookup("name of a loss with parameters", config.get("name"), losses.MAKERS)
     reals = dict(mapping("the loss", config, ("name", *inspect.signature(make).parameters)))
     del reals["name"]
     try:

@@ -64,6 +64,14 @@ def wide_network(dtype="float32"):
     return model
 
 
+def disturbed(dtype):
+    """Layers with statistics, with noise, and of another shape."""
+    norm = nn.BatchNorm(0.5, 0.01, scale=False, moving_mean_initializer="ones", beta_regularizer="l2", trainable=False)
+    layers = [nn.Reshape((2, -1)), nn.LayerNorm(0.02, gamma_initializer=nn.Constant(2.0)), nn.BatchNorm(), nn.Flatten()]
+    layers += [nn.Dropout(0.25), norm, nn.GaussianNoise(0.125), nn.Dense(3, "softmax")]
+    return nn.Sequential([nn.Input(6), *layers], seed=4, dtype=dtype)
+
+
 def twins(make, *arguments):
     """The same model twice, the second on the GPU."""
     return make(*arguments), make(*arguments).to("cuda")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import unchanged
+from networks import disturbed
 
 import numbanet as nn
 from numbanet import losses, metrics
@@ -56,7 +57,7 @@ def nothing(dtype):
     return nn.Sequential([nn.Input(3), nn.Activation("softmax")], seed=3, dtype=dtype)
 
 
-NETWORKS = [chain, images, graph, nothing]
+NETWORKS = [chain, images, graph, disturbed, nothing]
 OPTIMIZERS = {
     "sgd": nn.SGD(0.1),
     "momentum": nn.SGD(0.05, momentum=0.9),

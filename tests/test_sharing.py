@@ -256,6 +256,33 @@ def test_threads_may_use_models_that_share_weights():
     assert not wrong
 
 
+def test_a_program_is_built_for_the_memory_as_it_lies(monkeypatch):
+    """While one model plans where its weights are, another of them may want to move them: it has to wait."""
+    model, X = mlp(), np.ones((40, 18))
+    part, other = (model.submodel(inputs="code") for _ in range(2))
+    kernel, bias = part.get_weights()
+    del model  # so the next layout has no first layers, and all others begin earlier
+    gc.collect()
+    plan, threads = part._plan, []
+
+    def planning(*arguments):
+        found = plan(*arguments)
+        if not threads:
+            threads.append(threading.Thread(target=other.compile, args=["adam", "mse"]))
+            threads[0].start()
+            threads[0].join(0.2)
+        return found
+
+    monkeypatch.setattr(part, "_plan", planning)
+    offset = part.graph.parameters[0].offset
+    part.predict(X)
+    threads[0].join()
+    monkeypatch.undo()
+    assert part.graph.parameters[0].offset < offset
+    exponentials = np.exp(X @ kernel + bias)
+    assert close(part.predict(X), exponentials / exponentials.sum(axis=1, keepdims=True), "float32")
+
+
 def test_without_memory_all_stays_as_it_is(monkeypatch, same):
     model, _ = trained(mlp(), "adam")
     part = model.submodel(outputs="code")

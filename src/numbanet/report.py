@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numbanet import sharing
 from numbanet.gradients import kept, need_model
 from numbanet.program import Program
 from numbanet.training import run_epoch
@@ -154,8 +155,9 @@ def differentiated(model, data):
 
     It is not kept with the model's others: its workspace is as large as all samples together.
     """
-    plan = model._plan("gradient", data.samples, data.form())
-    program = Program(plan, model._device, model.dtype, model._memory)
+    with sharing.lock:  # nobody moves what the plan says is there
+        plan = model._plan("gradient", data.samples, data.form())
+        program = Program(plan, model._device, model.dtype, model._memory)
     means = run_epoch(program, data, np.arange(data.samples), data.samples)
     return program, float(means[0] + model.graph.penalty(model._theta, model.graph.frozen()))  # others are in it
 

@@ -17,6 +17,7 @@ from numbanet import kernels
 from numbanet.builder import Builder, planned
 from numbanet.graph import Parameter
 from numbanet.kernels import PANEL
+from numbanet.kernels.function import Function
 from numbanet.plan import Chain, Outside, Phase, Plan, Scratch
 from numbanet.planner import columns_chain, features_chain
 from numbanet.program import Program
@@ -103,6 +104,9 @@ SUMS = ("scores", "unweighted", "penalties")  # that a program makes itself
 VECTORS = ("bias", "dbias", "norms", "factor")  # operands of one row
 VECTORS += ("gamma", "dgamma", "beta", "dbeta", "moving_mean", "moving_variance")
 SIZES = {"inputs": WIDTH, "units": WIDTH, "relu": 0, "columns": 0, "width": WIDTH, "at": 0, "column": 1}
+FUNCTION = Function.of("softsign", lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2)
+LOSS = Function.of("square", lambda y, t: (y - t) ** 2, lambda y, t: 2 * (y - t))
+SOURCES = {"function_forward": FUNCTION, "function_backward": FUNCTION, "function_loss": LOSS}
 CHANGED = {"gradient_accumulate", "gradient_clip", "weigh"}  # ops that change what they are given
 SIZES |= {"limit": 0.5, "l1": 0.01, "l2": 0.01, "negative_slope": 0.2, "alpha": 1.0, "delta": 0.5}
 SIZES |= {"positions": 1, "epsilon": 1e-3, "momentum": 0.99, "rate": 0.5, "stddev": 0.1, "seed": 1, "stream": 1}
@@ -174,7 +178,7 @@ class OpProgram:
                 self.operands[key] = build.buffer((PANEL,), key, whole.size // PANEL)
             else:
                 self.operands[key] = build.buffer((WIDTH,), key, rows)
-        chain = self._chain(planned(name, self.operands | SIZES), build)
+        chain = self._chain(planned(name, self.operands | SIZES | {"source": SOURCES.get(name)}), build)
         chain.ops = chain.ops * (passes or 1) + ([] if passes else self._keep(build))
         columns = 2 * bool(self.entry.writes & set(SUMS))  # the loss and a metric
         given = "benchmark", ROWS, [Phase([chain])], build.buffers, build.size, theta, build.scratch

@@ -35,6 +35,7 @@ class Bench:
     """An op in a program of its own."""
 
     def __init__(self, name, operands, sizes, dtype="float64"):
+        """sizes: and the source, of an op that computes with a user's function."""
         self.entry, self.dtype, self.operands = OPS[name], dtype, operands
         self.places, self.layouts, ends = {}, {}, {"theta": 16, "work": 16, "scratch": 0}
         for key, value in operands.items():
@@ -187,7 +188,7 @@ def check_backward(name, operands, sizes, seed=0, eps=1e-6):
         known |= {f"transposed_{key}": operands[key].T for key in operands if operands[key] is not None}
         given = {key: known[key] for key in OPS[backward].operands if key != target}
         given[target] = np.zeros_like(operands[source])
-        own = {key: sizes.get(key, 0) for key in OPS[backward].sizes}
+        own = {key: sizes.get(key, 0) for key in (*OPS[backward].sizes, "source")}
         found = Bench(backward, given, own).run()[target]
         numeric = differences(loss, operands, source, eps)
         worst = np.abs(found - numeric).max() / max(1.0, np.abs(numeric).max())

@@ -7,6 +7,7 @@ would have them; "pointwise" and "loss" those of a module, too small to be worth
 
 import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -23,12 +24,9 @@ CAPABILITY = (9, 0)
 
 def compile_ptx(function, signature):
     """PTX of a function."""
-    import numba.cuda.dispatcher
     from numba import cuda
     from numba.core import sigutils
 
-    # Numba asks the GPU at hand what to compile a called function for; here there is none.
-    numba.cuda.dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=CAPABILITY)
     arguments, _ = sigutils.normalize_signature(signature)
     return cuda.compile_ptx(function, arguments, cc=CAPABILITY)[0]
 
@@ -72,16 +70,32 @@ def group(op):
     return op
 
 
+def value(x, t=0.0):
+    """A user's function."""
+    return math.exp(x - t) - 1.0 if x < t else x - t
+
+
+def slope(x, t=0.0):
+    """Its derivative."""
+    return math.exp(x - t) if x < t else 1.0
+
+
 def main():
+    import numba.cuda.dispatcher
     from test_random import draw
 
-    from numbanet.kernels import DTYPES, cuda
+    from numbanet.kernels import DTYPES, FUNCTIONS, cuda
     from numbanet.kernels.cuda import engine
+    from numbanet.kernels.function import Function
 
+    # Numba asks the GPU at hand what to compile a called function for; here there is none.
+    numba.cuda.dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=CAPABILITY)
+    functions = Function.of("elu", value, slope), Function.of("elu", value)  # the second without a slope
     everything = {}
     for dtype in ("float32", "float64"):
         numbers = {}
-        for op, sources in ((op, DTYPES if op in cuda.FAMILIES else [None]) for op in OPS):
+        for op in OPS:
+            sources = DTYPES if op in cuda.FAMILIES else functions if op in FUNCTIONS else [None]
             numbers[group(op)] = numbers.get(group(op), ()) + tuple(cuda.address(op, dtype, kind) for kind in sources)
         everyone = tuple(sorted({number for some in numbers.values() for number in some}))
         if dtype == "float64":  # by themselves only those that need most; all are among all

@@ -12,19 +12,21 @@ import reference
 
 import numbanet
 from numbanet.kernels import OPS, cpu, cuda
-from numbanet.kernels.jit import Family, Kernel
+from numbanet.kernels.jit import Family, Kernel, PerFunction
 
 PACKAGE = Path(numbanet.__file__).parent
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CODE = SOURCES + sorted((ROOT / "tests").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 
+WORDS = ["batch", "dense", "function", "pointwise", "norm", "noise", "loss", "update"]  # modules of kernels
+
 # From the bottom up: a module imports from its own group and from those before it.
 ORDER = [
     ["names"],
     ["kernels"],
     ["validate"],
-    ["initializers", "regularizers", "schedules"],
+    ["initializers", "regularizers", "schedules", "functions"],
     ["layers", "losses", "metrics", "optimizers"],
     ["graph"],
     ["plan"],
@@ -110,8 +112,11 @@ def test_every_op_has_a_reference_a_test_and_a_benchmark(op):
     assert callable(getattr(reference, op.name, None)), f"no reference for {op.name}"
     word = next(
         module.__name__.rsplit(".", 1)[1]
-        for module in (cpu.batch, cpu.dense, cpu.pointwise, cpu.norm, cpu.noise, cpu.loss, cpu.update)
-        if any(isinstance(value, Kernel | Family) and value.name == op.name for value in vars(module).values())
+        for module in (getattr(cpu, word) for word in WORDS)
+        if any(
+            isinstance(value, Kernel | Family | PerFunction) and value.name == op.name
+            for value in vars(module).values()
+        )
     )
     stem = op.name.removesuffix("_forward").removesuffix("_backward")
     assert re.search(rf"\b{stem}", (ROOT / "tests" / f"test_{word}.py").read_text()), f"no test of {op.name}"
@@ -126,10 +131,10 @@ def arguments(thing):
     return list(inspect.signature(thing).parameters)
 
 
-@pytest.mark.parametrize("word", ["batch", "dense", "pointwise", "norm", "noise", "loss", "update"])
+@pytest.mark.parametrize("word", WORDS)
 def test_kernels_are_twins(word):
     """The CPU's and the GPU's modules of one word have the same kernels with the same arguments."""
-    kinds = Kernel | Family | cuda.target.Kernel
+    kinds = Kernel | Family | PerFunction | cuda.target.Kernel | cuda.target.PerFunction
     ours, theirs = (
         {value.name: value for value in vars(getattr(device, word)).values() if isinstance(value, kinds)}
         for device in (cpu, cuda)

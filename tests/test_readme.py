@@ -17,7 +17,7 @@ def block(name):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", ["example", "graph", "diagnostics", "transfer"])
+@pytest.mark.parametrize("name", ["example", "graph", "diagnostics", "transfer", "function"])
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block(name), name, "exec"), {})
@@ -31,6 +31,8 @@ def test_examples_run(name, tmp_path, monkeypatch, capsys):
         assert (tmp_path / "gradients.png").exists()
     elif name == "transfer":
         assert float(re.search(r"'accuracy': ([\d.]+)", shown)[1]) >= 0.75
+    elif name == "function":
+        assert (tmp_path / "own.safetensors").exists()
     else:
         assert float(re.search(r"error ([\d.e-]+)", shown)[1]) < 1e-6
 

@@ -12,6 +12,7 @@ from numbanet.callbacks import (
     TensorBoard,
     TerminateOnNaN,
 )
+from numbanet.functions import activation, loss
 from numbanet.gradients import GradientCheck, gradient_check
 from numbanet.initializers import Constant, Orthogonal, RandomNormal, RandomUniform, VarianceScaling
 from numbanet.io.checkpoint import load
@@ -89,12 +90,14 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
     "VarianceScaling",
+    "activation",
     "callbacks",
     "data",
     "get_num_threads",
     "gradient_check",
     "gradient_report",
     "load",
+    "loss",
     "plot",
     "set_num_threads",
     "warmup",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbanet.graph import Parameter, padded
-from numbanet.kernels import OPS, PANEL, Geometry
+from numbanet.kernels import FUNCTIONS, OPS, PANEL, Geometry
 from numbanet.layers.base import REALS
 from numbanet.plan import Buffer, PlannedOp, Scratch
 
@@ -45,13 +45,16 @@ class Builder:
     def activation(self, name, x, overwrite=False, **reals):
         """The buffer of activation(x): x itself if it may be overwritten and the gradient does not need it.
 
-        reals: the formula's parameters, by default those that the name alone stands for.
+        name: or the description of a user's function. reals: the formula's parameters, by default those that the name
+        alone stands for.
         """
         if name == "linear":
             return x
+        source = getattr(name, "source", None)
+        name = "function" if source else name
         keep = any("x" in OPS[backward].operands for backward in OPS[f"{name}_forward"].backward)
         y = x if overwrite and not keep else self.buffer(x.shape)
-        self.op(f"{name}_forward", x=x, y=y, width=x.width, **REALS.get(name, {}) | reals)
+        self.op(f"{name}_forward", x=x, y=y, width=x.width, source=source, **REALS.get(name, {}) | reals)
         return y
 
     def gradient(self, of):
@@ -95,7 +98,7 @@ class Builder:
                 if source not in live:
                     continue
                 ops = batch if isinstance(source, Buffer) else parameters.setdefault(source, [])
-                known = {**op.operands, **outputs, **op.sizes}
+                known = {**op.operands, **outputs, **op.sizes, "source": op.source}
                 for key in OPS[name].operands:
                     if key.startswith("transposed_"):
                         known[key] = self.transposed(op.operands[key.removeprefix("transposed_")])
@@ -132,7 +135,8 @@ def op_outputs(op):
 
 
 def planned(name, given):
-    """An op with what it needs of the given operands and sizes."""
+    """An op with what it needs of the given operands and sizes, and the user's function if it computes with one."""
     entry = OPS[name]
     operands = {key: given[key] for key in entry.operands}
-    return PlannedOp(name, operands, {key: given.get(key, 0) for key in entry.sizes})
+    sizes = {key: given.get(key, 0) for key in entry.sizes}
+    return PlannedOp(name, operands, sizes, given["source"] if name in FUNCTIONS else None)

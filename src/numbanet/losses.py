@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from numbanet import validate
+from numbanet import functions, validate
+from numbanet.functions import LossFunction
 from numbanet.names import lookup
 
 
@@ -24,6 +26,8 @@ class Loss:
     binary: bool = False
     fused: dict[str, str] = field(default_factory=dict)
     reals: dict[str, float] = field(default_factory=dict)
+
+    source: ClassVar[None] = None  # no function of a user
 
     @property
     def op(self):
@@ -78,8 +82,10 @@ ALIASES = {
 }
 
 
-def get(loss) -> Loss:
-    """The loss of a name; Keras' long names are aliases."""
+def get(loss) -> Loss | LossFunction:
+    """The loss of a name, or of a user's function; Keras' long names are aliases."""
     if isinstance(loss, Loss):
         return loss
+    if functions.given(loss):
+        return functions.loss(loss)
     return lookup("loss", ALIASES.get(loss, loss) if isinstance(loss, str) else loss, LOSSES)

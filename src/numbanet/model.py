@@ -16,7 +16,7 @@ from numbanet.layers import Input, Layer, as_node, connect
 from numbanet.names import lookup
 from numbanet.parts import Parts, lenders, part
 from numbanet.planner import MODES, TRAINING, Form, Goal, build_plan, samples_of
-from numbanet.program import Program, Quick
+from numbanet.program import Program, Quick, compile_functions
 from numbanet.training import Data, run_epoch
 
 DTYPES = ("float32", "float64")
@@ -63,6 +63,7 @@ class Model(Parts):
         self._steps = sharing.steps_of(self._device)
         self._memory = self._device.zeros(graph.size, dtype)
         self._sharers = sharing.alone(self)
+        compile_functions(self.graph, Goal(), self._device, dtype)
 
     @property
     def _theta(self):
@@ -87,7 +88,9 @@ class Model(Parts):
         if device is not self._device:
             for model in sharing.sharers(self):
                 for op in model._plan("predict", 1).ops:
-                    device.address(op.name, self.dtype, "float32")
+                    device.address(op.name, self.dtype, op.source or "float32")
+                goal = Goal(model.loss, model.metrics, model.optimizer)
+                compile_functions(model.graph, goal, device, self.dtype)
             sharing.move(self, device)
         return self
 
@@ -162,7 +165,7 @@ class Model(Parts):
     # -- training
 
     def compile(self, optimizer="adam", loss=None, metrics=()):
-        """Settle how to train: an optimiser or its name, a loss's name, a list of metrics' names.
+        """Settle how to train: an optimiser or its name, a loss's name or nn.loss(...), a list of metrics' names.
 
         Weights stay; the optimiser starts anew. ValueError for unknown names, listing the known ones.
         """
@@ -180,6 +183,7 @@ class Model(Parts):
         chosen = tuple(metrics.get(name) for name in names)
         if len({metric.name for metric in chosen}) != len(chosen):
             raise ValueError(f"metrics {names} name one metric twice")
+        compile_functions(self.graph, Goal(loss, chosen, optimizer), self._device, self.dtype)
         steps = sharing.steps_of(self._device)
         sharing.rearrange(self, optimizer=optimizer, loss=loss, metrics=chosen, _steps=steps)
 
@@ -289,7 +293,8 @@ class Model(Parts):
     def save(self, path):
         """Write the model to one safetensors file: weights, optimiser state and architecture (see nn.load).
 
-        The file appears whole or not at all: it is written under another name, synced and renamed.
+        Of your own functions (nn.activation, nn.loss) only the names are written. The file appears whole or not at all:
+        it is written under another name, synced and renamed.
         """
         from numbanet.io import checkpoint  # io stands above the model
 
@@ -390,4 +395,5 @@ class Sequential(Model):
     def _end_with(self, node):
         """Become the uncompiled model which ends there; layers keep names and weights."""
         graph, steps = Graph(self.graph.inputs, node, self.graph.names), sharing.steps_of(self._device)
+        compile_functions(graph, Goal(), self._device, self.dtype)
         sharing.rearrange(self, graph=graph, optimizer=None, loss=None, metrics=(), _steps=steps)

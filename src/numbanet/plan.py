@@ -22,6 +22,7 @@ import numpy as np
 
 from numbanet.graph import Parameter, padded
 from numbanet.kernels import EVERY_STEP, FIRST_STEP, LAST_STEP, OPERAND, OPS, PANEL, SIZES
+from numbanet.kernels.function import Function
 
 UNITS = {"columns": "panels", "parameter": "rows of panels", "whole": "piece"}  # of a chain's extent
 
@@ -63,16 +64,18 @@ class Outside:
 
 @dataclass
 class PlannedOp:
-    """An op of the catalogue with its operands and sizes."""
+    """An op of the catalogue with its operands and sizes; source: the user's function that it computes with."""
 
     name: str
     operands: dict[str, Buffer | Parameter | Outside | None]
     sizes: dict[str, int | float]
+    source: Function | None = None
 
     def __str__(self):
         entry = OPS[self.name]
+        sizes = self.sizes | ({"function": self.source.name} if self.source else {})
         names = [f"{key}={getattr(self.operands[key], 'name', '-')}" for key in entry.operands]
-        return f"{self.name:<29}{' '.join(names)}  {' '.join(f'{key}={size}' for key, size in self.sizes.items())}"
+        return f"{self.name:<29}{' '.join(names)}  {' '.join(f'{key}={size}' for key, size in sizes.items())}"
 
 
 @dataclass

@@ -195,7 +195,7 @@ def _score(build, output, target, weights, goal):
     scores, loss, width = Outside("scores"), goal.loss, output.width
     last = build.ops[-1] if build.ops else None
     activation = last.name.removesuffix("_forward") if last and output in op_outputs(last) else None
-    given = {"y": output, "target": target, "scores": scores, "width": width} | loss.reals
+    given = {"y": output, "target": target, "scores": scores, "width": width, "source": loss.source} | loss.reals
     whole = given if weights is None else given | {"scores": Outside("unweighted")}
     if activation in loss.fused:
         build.ops.pop()

@@ -11,6 +11,7 @@ import weakref
 
 import numpy as np
 
+from numbanet import functions
 from numbanet.kernels import (
     BATCH_SIZE,
     EACH,
@@ -24,6 +25,7 @@ from numbanet.kernels import (
     WORKER,
 )
 from numbanet.pace import Pace
+from numbanet.planner import build_plan
 
 SMALL = 2**20  # bytes of an array whose place on a device is kept for the next
 
@@ -38,6 +40,15 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def compile_functions(graph, goal, device, dtype):
+    """Compile users' own functions now: what is wrong with them is to be said before anything has changed."""
+    if functions.used([*graph.layers, goal]):
+        mode = "predict" if goal.loss is None else "train"
+        for op in build_plan(graph, mode, 1, goal=goal, geometry=device.geometry()).ops:
+            if op.source is not None:
+                device.address(op.name, dtype, op.source)
 
 
 def new_steps(device):
@@ -67,7 +78,8 @@ class Program:
         self.steps = new_steps(device) if steps is None else steps
         spaces = len(self.steps) if plan.independent and device.BATCHES_AT_ONCE else 1
         self._theta, self._work = theta, device.zeros(plan.workspace * spaces + plan.scratch * len(self.steps), dtype)
-        self._ops = plan.table(lambda op: 0 if op.name in device.FAMILIES else device.address(op.name, dtype))
+        families = device.FAMILIES  # their kernels are known when their data are
+        self._ops = plan.table(lambda op: 0 if op.name in families else device.address(op.name, dtype, op.source))
         self._places = plan.outside()
         self._engine = device.Engine(
             self._ops,

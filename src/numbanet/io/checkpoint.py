@@ -1,7 +1,7 @@
 """Models as safetensors files: tensors, and the architecture as JSON in the metadata.
 
-A file is hostile until proven otherwise: nothing is unpickled or imported, names come from closed tables, and every
-size is compared with what the file really holds before anything is allocated.
+A file is hostile until proven otherwise: nothing is unpickled or imported, names come from closed tables or from who
+loads, and every size is compared with what the file really holds before anything is allocated.
 
 Metadata of version 1: format "numbanet", version "1", model (the architecture, JSON) and checksum, the CRC-32 of that
 text in hexadecimal digits. A damaged weight is a wrong weight; a damaged architecture is refused.
@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from numbanet import kernels, validate
 from numbanet.io import config
+from numbanet.io.custom import Custom, names_of
 from numbanet.io.files import need_regular, write_whole
 from numbanet.model import Model, Sequential
 from numbanet.names import lookup
@@ -63,25 +64,29 @@ def assemble(kind, architecture, tensors):
 def save(model, path):
     """Write a model to one file; see Model.save."""
     architecture, tensors = parts(model)
-    text = json.dumps(architecture)
+    text = json.dumps(architecture, default=names_of(model))
     if len(text) > MOST_JSON:
         raise ValueError(f"the model's architecture takes {len(text)} characters, a file has {MOST_JSON} at most")
     metadata = {"format": "numbanet", "version": VERSION, "model": text, "checksum": _checksum(text)}
     write_whole(path, safetensors.numpy.save(tensors, metadata))
 
 
-def load(path):
+def load(path, custom_objects=None):
     """The model of a file written by Model.save; training goes on bit for bit where it stopped.
 
-    ValueError if the file is damaged, foreign, or of a later version; OSError if it cannot be read.
+    custom_objects: a dict from names to your own functions (nn.activation, nn.loss, or the plain functions), which a
+    file only names; those that it does not name are left out.
+
+    ValueError if the file is damaged, foreign, or of a later version, or needs functions that are not given: it says
+    which; OSError if it cannot be read.
     """
-    path = os.fsdecode(path)
+    path, custom = os.fsdecode(path), Custom(custom_objects)
     need_regular(path)
     with open(path, "rb"):  # says so if it may not be read
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            architecture = _architecture(file.metadata() or {})
+            architecture = _architecture(file.metadata() or {}, custom)
             kind = lookup("kind of model", architecture["kind"], {"Model": Model, "Sequential": Sequential})
             return _restore(kind, architecture, _found(file), file.get_tensor)
     except safetensors.SafetensorError as problem:
@@ -119,8 +124,8 @@ def _restore(kind, architecture, found, read):
     return model
 
 
-def _architecture(metadata):
-    """The architecture in a file's metadata, an object with all its fields."""
+def _architecture(metadata, custom):
+    """The architecture in a file's metadata, an object with all its fields; custom: gives the functions it names."""
     if metadata.get("format") != "numbanet":
         raise ValueError("it is a safetensors file without numbanet's metadata")
     if metadata.get("version") != VERSION:
@@ -132,9 +137,10 @@ def _architecture(metadata):
     if metadata.get("checksum") != _checksum(text):
         raise ValueError("its architecture is damaged: it does not have the checksum it was saved with")
     try:
-        architecture = json.loads(text)
+        architecture = json.loads(text, object_hook=custom.restore)
     except ValueError as problem:
         raise ValueError(f"its architecture is not JSON ({problem})") from None
+    custom.need_all()
     return config.mapping("the architecture", architecture, FIELDS)
 
 

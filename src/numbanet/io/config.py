@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 
-from numbanet import initializers, layers, losses, metrics, optimizers, regularizers, schedules
+from numbanet import functions, initializers, layers, losses, metrics, optimizers, regularizers, schedules
 from numbanet.graph import Graph, named
 from numbanet.layers import Input, connect
 from numbanet.names import lookup
@@ -15,12 +15,13 @@ PARTS = initializers.CLASSES | regularizers.CLASSES | schedules.CLASSES  # descr
 
 
 def describe(what, thing, classes):
-    """A dataclass as {"class": name, field: value}, the descriptions in it included."""
+    """A dataclass as {"class": name, field: value}, the descriptions in it included; users' functions as they are."""
     config = {"class": known(what, type(thing).__name__, type(thing), classes)}
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
         part = field.name.rsplit("_", 1)[-1]  # "initializer" of kernel_initializer
-        config[field.name] = describe(part, value, PARTS) if dataclasses.is_dataclass(value) else value
+        plain = isinstance(value, functions.OwnFunction) or not dataclasses.is_dataclass(value)
+        config[field.name] = value if plain else describe(part, value, PARTS)
     return config
 
 
@@ -87,7 +88,8 @@ def _node(number, layer, sources):
 
 def describe_training(model):
     """Optimiser, loss and metrics, or None if the model is not compiled."""
-    if model.loss is None:
+    loss = model.loss
+    if loss is None:
         return None
     return {
         "optimizer": describe("optimizer", model.optimizer, optimizers.CLASSES),
@@ -109,7 +111,9 @@ def restore_training(config):
 
 
 def _describe_loss(loss):
-    """A loss's name, or an object with its name and its parameters."""
+    """A loss's name, or an object with its name and its parameters; a user's function as it is."""
+    if isinstance(loss, functions.LossFunction):
+        return loss
     make = losses.MAKERS.get(loss.name)
     if make is None:
         return known("loss", loss.name, loss, losses.LOSSES)
@@ -118,6 +122,8 @@ def _describe_loss(loss):
 
 def _restore_loss(config):
     """The loss of a name, or of an object with its name and its parameters."""
+    if isinstance(config, functions.LossFunction):
+        return config
     if not isinstance(config, dict):
         return lookup("loss", config, losses.LOSSES)
     make = lookup("name of a loss with parameters", config.get("name"), losses.MAKERS)

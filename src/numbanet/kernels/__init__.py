@@ -24,6 +24,8 @@ Derivatives go by name: the gradient of operand `x` is operand `dx`, and `backwa
 gradients of an op's operands, one each. The plan differentiates a network with nothing but this table. An activation
 whose backward op reads `y` but not `x` may overwrite its input. What an op notes for its backward op, or for later
 steps, is written too, but nothing is differentiated through it.
+
+Some ops compute with a user's function, the `source` of a planned op (kernels/function.py): each has its own kernel.
 """
 
 from __future__ import annotations
@@ -196,6 +198,10 @@ OPS = {
         _entry("dropout_forward", "x -> y | width rate seed stream", ["dropout_backward"]),
         _entry("dropout_backward", "dy -> dx | width rate seed stream"),
         _entry("gaussian_noise_forward", "x -> y | width stddev seed stream", ["copy_backward"]),
+        # function: of a user
+        _entry("function_forward", "x -> y | width", ["function_backward"]),
+        _entry("function_backward", "x dy -> dx | width"),
+        _entry("function_loss", "y target -> dy scores | width"),
         # loss and metrics: one number a row, added to a column of the scores
         _entry("half_squared_error", "y target -> dy scores | width"),
         _entry("mse", "y target -> dy scores | width"),
@@ -234,6 +240,8 @@ OPS = {
         _entry("transpose", "parameter -> transposed | inputs units", axis="parameter"),
     )
 }
+
+FUNCTIONS = {name for name in OPS if name.startswith("function_")}  # with a kernel for each Function, the op's source
 
 
 def load(device):

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import llvmlite.binding
 from numba import config, njit, types
 
+from numbanet.kernels import function as functions
+
 FLAGS = {
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},  # not nnan, ninf: NaN and Inf keep their meaning
@@ -151,14 +153,15 @@ def inlined(function):
 class Kernel:
     """A loop with the signature of all ops, compiled for a dtype when its address is first asked for."""
 
-    def __init__(self, function, name):
-        self.function, self.name, self.__doc__ = function, name, function.__doc__
+    def __init__(self, function, name, kept=True):
+        """kept: in the cache on disk."""
+        self.function, self.name, self.kept, self.__doc__ = function, name, kept, function.__doc__
         self._entries = {}
 
     def address(self, dtype, source=None):
         """The machine address of the kernel for "float32" or "float64"."""
-        if dtype not in self._entries:
-            self._entries[dtype] = self._compile(dtype)
+        if dtype not in self._entries:  # and stay with the first, if two threads compile it
+            self._entries.setdefault(dtype, self._compile(dtype))
         return self._entries[dtype][0]
 
     def _compile(self, dtype):
@@ -167,17 +170,17 @@ class Kernel:
             return len(_functions) - 1, self.function
         index, real = types.CPointer(types.int64), POINTERS[dtype]
         signature = types.void(index, real, real, index, types.intp, types.intp)
-        entry = _c_function(self.function, signature, self.name)
+        entry = _c_function(self.function, signature, self.name if self.kept else None)
         count(not entry.cache_hits)
         return entry.address, entry
 
 
 def _c_function(function, signature, name):
-    """numba.cfunc(signature) with our cache."""
+    """numba.cfunc(signature) with our cache, but for functions without a name."""
     from numba.core.ccallback import CFunc
 
     entry = CFunc(function, (signature.args, signature.return_type), locals={}, options=dict(FLAGS))
-    cache = stamped_cache(function, name)
+    cache = stamped_cache(function, name) if name else None
     if cache is not None:
         entry._cache = cache
     entry.compile()
@@ -205,6 +208,32 @@ class Family:
     def address(self, dtype, source=None):
         """The machine address of the kernel for the model's dtype and the data's (by default the same)."""
         return self.members[source or dtype].address(dtype)
+
+
+class PerFunction(functions.PerFunction):
+    """An op with a kernel for each function of a user."""
+
+    kernel = Kernel
+
+    def wrap(self, function):
+        """A user's function as kernels call it: computed as it is written, without fast arithmetic."""
+        if not JIT:
+            return functions.quiet(function)
+        exact = {"error_model": FLAGS["error_model"], "nogil": True}
+        return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **exact)(function)
+
+    def compiled(self, kernel, functions, dtype):
+        """The address of a kernel. If there is none, the functions by themselves may tell more clearly why."""
+        try:
+            return kernel.address(dtype)
+        except Exception:
+            self.check(functions, dtype)
+            raise
+
+    def result(self, function, numbers):
+        """The type that a function gives for numbers of some types."""
+        function.compile(numbers)
+        return function.overloads[numbers].signature.return_type
 
 
 class Loop:

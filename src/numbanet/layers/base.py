@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from numbanet import validate
+from numbanet import functions, validate
+from numbanet.functions import ActivationFunction
 from numbanet.initializers import Initializer
 from numbanet.names import lookup
 from numbanet.regularizers import L1L2
@@ -121,8 +122,10 @@ def single(layer, shapes):
     return shapes
 
 
-def activation(name):
-    """The name of an activation, checked; None means linear."""
+def activation(name) -> str | ActivationFunction:
+    """The name of an activation, checked, or the description of a user's function; None means linear."""
+    if functions.given(name):
+        return functions.activation(name)
     name = "linear" if name is None else name
     name = ALIASES.get(name, name) if isinstance(name, str) else name
     lookup("activation", name, dict.fromkeys(ACTIVATIONS))

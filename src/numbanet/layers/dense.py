@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numbanet import initializers, regularizers, validate
+from numbanet.functions import ActivationFunction
 from numbanet.initializers import Initializer
 from numbanet.layers.base import Layer, ParameterSpec, activation, layer_name, single
 from numbanet.regularizers import L1L2
@@ -19,7 +20,7 @@ class Dense(Layer):
     """
 
     units: int
-    activation: str | None = None
+    activation: str | ActivationFunction | None = None
     use_bias: bool = True
     kernel_initializer: str | Initializer = "glorot_uniform"
     bias_initializer: str | Initializer = "zeros"

@@ -7,6 +7,7 @@ import numbers
 from dataclasses import dataclass
 
 from numbanet import validate
+from numbanet.functions import ActivationFunction
 from numbanet.layers.base import REALS, Layer, activation, layer_name, single, width
 
 
@@ -32,7 +33,7 @@ class Activation(Layer):
     log_softmax   x - log sum exp(x); under the loss cross_entropy the network then predicts logarithms
     """
 
-    activation: str
+    activation: str | ActivationFunction
     name: str | None = None
 
     def __post_init__(self):

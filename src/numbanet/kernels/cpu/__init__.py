@@ -5,6 +5,7 @@ from numbanet.kernels.cpu import (
     arithmetic,  # noqa: F401  (gives scalar.exp and others a meaning for vectors)
     batch,
     dense,
+    function,
     loss,
     noise,
     norm,
@@ -34,13 +35,13 @@ from numbanet.kernels.cpu.transfer import (
     start_of,
     zeros,
 )
-from numbanet.kernels.jit import BITS, Family, Kernel
+from numbanet.kernels.jit import BITS, Family, Kernel, PerFunction
 
 KERNELS = {
     kernel.name: kernel
-    for module in (batch, dense, pointwise, norm, noise, loss, update)
+    for module in (batch, dense, function, pointwise, norm, noise, loss, update)
     for kernel in vars(module).values()
-    if isinstance(kernel, Kernel | Family)
+    if isinstance(kernel, Kernel | Family | PerFunction)
 }
 NAME = "cpu"
 BATCHES_AT_ONCE = True  # workers take whole batches of a plan in which they are independent
@@ -51,7 +52,10 @@ FAMILIES = {name for name, kernel in KERNELS.items() if isinstance(kernel, Famil
 
 
 def address(op, dtype, source=None):
-    """Address of an op's kernel, compiled or loaded from the cache the first time; source: the dtype of its data."""
+    """Address of an op's kernel, compiled or loaded from the cache the first time.
+
+    source: the dtype of its data, or a user's function. ValueError if that cannot be compiled.
+    """
     return KERNELS[op].address(dtype, source)
 
 

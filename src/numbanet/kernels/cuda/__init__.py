@@ -4,6 +4,7 @@ from numbanet.kernels.cuda import (
     arithmetic,  # noqa: F401  (gives scalar.exp and others a meaning on the GPU)
     batch,
     dense,
+    function,
     loss,
     noise,
     norm,
@@ -13,15 +14,15 @@ from numbanet.kernels.cuda import (
 from numbanet.kernels.cuda.engine import Engine
 from numbanet.kernels.cuda.launch import describe, geometry, multiprocessors
 from numbanet.kernels.cuda.stream import feed, fits
-from numbanet.kernels.cuda.target import Kernel, require
+from numbanet.kernels.cuda.target import Kernel, PerFunction, require
 from numbanet.kernels.cuda.transfer import clear, empty, fetch, host, place, start_of, zeros
 from numbanet.kernels.jit import Family
 
 KERNELS = {
     kernel.name: kernel
-    for module in (batch, dense, pointwise, norm, noise, loss, update)
+    for module in (batch, dense, function, pointwise, norm, noise, loss, update)
     for kernel in vars(module).values()
-    if isinstance(kernel, Kernel | Family)
+    if isinstance(kernel, Kernel | Family | PerFunction)
 }
 FAMILIES = {name for name, kernel in KERNELS.items() if isinstance(kernel, Family)}  # their number depends on the data
 NAME = "cuda"
@@ -32,7 +33,7 @@ quick = {}  # no way around a program for a few rows: launching and copying take
 
 
 def address(op, dtype, source=None):
-    """The number of an op's kernel; source: the dtype of its data. ValueError if there is none."""
+    """The number of an op's kernel; source: the dtype of its data, or a user's function. ValueError without one."""
     if op not in KERNELS:
         raise ValueError(f"the GPU has no kernel for {op!r} yet; model.to('cpu') computes it")
     return KERNELS[op].address(dtype, source)

@@ -141,8 +141,10 @@ SIGNATURE = "void(int64, int64, int64, int64, int64, int64)"
 @functools.cache
 def loop(dtype, numbers):
     """The compiled loop for some kernels."""
-    names = ", ".join(numbered(number).name for number in numbers)
-    return entry(walker(dtype, numbers), SIGNATURE, f"walk_{dtype}_{hashlib.sha256(names.encode()).hexdigest()[:16]}")
+    kernels = [numbered(number) for number in numbers]
+    names = ", ".join(kernel.name for kernel in kernels)
+    name = f"walk_{dtype}_{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    return entry(walker(dtype, numbers), SIGNATURE, name if all(kernel.kept for kernel in kernels) else None)
 
 
 class Engine:

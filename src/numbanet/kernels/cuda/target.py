@@ -11,6 +11,7 @@ import numpy as np
 from numba import config, types
 
 from numbanet.kernels import DeviceError, jit
+from numbanet.kernels import function as functions
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -36,8 +37,9 @@ _kernels = []  # by number
 class Kernel:
     """A device function with the signature of all ops."""
 
-    def __init__(self, function, name):
-        self.function, self.name, self.__doc__ = function, name, function.__doc__
+    def __init__(self, function, name, kept=True):
+        """kept: loops with it are, in the cache on disk."""
+        self.function, self.name, self.kept, self.__doc__ = function, name, kept, function.__doc__
         self.on_device = piece(function)
         self._number = len(_kernels)
         _kernels.append(self)
@@ -45,6 +47,26 @@ class Kernel:
     def address(self, dtype, source=None):
         """The kernel's number, for any dtype."""
         return self._number
+
+
+class PerFunction(functions.PerFunction):
+    """An op with a kernel for each function of a user."""
+
+    kernel = Kernel
+
+    def wrap(self, function):
+        """A user's function as kernels call it."""
+        return functions.quiet(function) if SIMULATED else piece(function)
+
+    def compiled(self, kernel, functions, dtype):
+        """The number of a kernel, once its functions are compiled: the loop for it is not before it runs."""
+        if not SIMULATED:
+            self.check(functions, dtype)
+        return kernel.address(dtype)
+
+    def result(self, function, numbers):
+        """The type that a function gives for numbers of some types."""
+        return function.compile_device(numbers).signature.return_type
 
 
 def require():
@@ -70,11 +92,11 @@ def kernel(function=None, *, name=None):
 
 
 def entry(function, signature, name):
-    """A loop that the host launches, compiled for the GPU at hand, or loaded from the cache under its name."""
+    """A loop that the host launches, compiled for the GPU at hand, or loaded from the cache under its name, if any."""
     if SIMULATED:
         return cuda.jit(_without_warnings(function))
     dispatcher = cuda.jit(function)
-    cache = jit.stamped_cache(function, name, _cache_of_kernels)
+    cache = jit.stamped_cache(function, name, _cache_of_kernels) if name else None
     if cache is not None:
         dispatcher._cache = cache
     dispatcher.compile(signature)
@@ -137,6 +159,7 @@ def numbered(number):
 __all__ = [
     "SIMULATED",
     "Kernel",
+    "PerFunction",
     "cuda",
     "done",
     "driver",

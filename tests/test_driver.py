@@ -75,6 +75,38 @@ def test_one_launch_an_epoch(run):
     assert again == ["0"]  # another process, another network of the same ops: all from the cache
 
 
+def test_users_functions_are_cached_and_checked_before_anything_runs(run):
+    """The loop is kept under what the functions say; what cannot be compiled is told as the model comes to the GPU."""
+    code = """
+import math, warnings
+warnings.simplefilter("ignore")
+always(False)
+def model(f, loss="mse"):
+    model = nn.Sequential([nn.Input(5), nn.Dense(3, f)], seed=0)
+    model.compile("sgd", loss)
+    return model
+def count(c):
+    before, y = jit.compilations(), X[:, :3]
+    own = nn.activation(lambda z: c[0] * z if z > 0 else math.exp(z) - 1)
+    model(own, nn.loss(lambda y, t: abs(y - t))).to("cuda").fit(X, y, batch_size=8, epochs=2, verbose=0)
+    return jit.compilations() - before
+print(*(count(c) for c in ((2.0,), (2.0,), (3.0,), np.array([3.0]))))
+bad = model(lambda z: np.median(np.array([z, 1.0])))
+try:
+    bad.to("cuda")
+except ValueError as problem:
+    print(str(problem).splitlines()[0][:38], bad.device)
+"""
+    out, log = run(code)
+    assert out[0].split()[1] == "0"
+    assert "0" not in out[0].split()[::2]
+    assert out[1].startswith("Numba cannot compile <lambda>: ")
+    assert out[1].endswith(" cpu")
+    assert len([line for line in log if line.startswith("launch")]) == 4 * 2
+    again, _ = run(code)
+    assert again[0].split()[:3] == ["0", "0", "0"]  # but for the array, which may change unseen
+
+
 def test_a_graph_is_captured_once_and_launched_for_every_step(run):
     _, log = run("always(True); net().fit(X, y, batch_size=8, epochs=3, verbose=0)")
     assert log.count("capture") == log.count("captured") == 1

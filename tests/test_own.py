@@ -124,7 +124,8 @@ def test_reasons_are_one_line():
         reason(ValueError("Failed in nopython mode\n\x1b[1mNo way to do\x1b[0m:\n\n >>> this\nFile x"))
         == "No way to do: this"
     )
-    assert reason(KeyError()) == "KeyError"
+    assert reason(KeyError("f")) == "KeyError: 'f'"
+    assert reason(AssertionError()) == "AssertionError: no reason given"
     assert len(reason(ValueError("x" * 1000))) == 300
 
 

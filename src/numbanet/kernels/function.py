@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numba.core.errors import NumbaError
 
 STEP = 2.0**-17  # of central differences: near the cube root of float64's rounding, and numbers plus it are exact
 KNOWN = ("math", "numpy")  # modules that do not change under their names
@@ -93,9 +94,18 @@ class PerFunction:
     def check(self, functions, dtype):
         """Compile functions by themselves; TypeError if one does not give a real number."""
         for function in functions:
-            result = self.result(function, (getattr(numba.types, dtype),) * self.numbers)
+            call = self.wrap(_call_with_one(function) if self.numbers == 1 else _call_with_two(function))
+            result = self.result(call, (getattr(numba.types, dtype),) * self.numbers)
             if not isinstance(result, numba.types.Float | numba.types.Integer | numba.types.Boolean):
                 raise TypeError(f"it gives {result}, expected a real number")
+
+
+def _call_with_one(function):
+    return lambda x: function(x)  # whatever else it has defaults for
+
+
+def _call_with_two(function):
+    return lambda y, t: function(y, t)
 
 
 def differences(value):
@@ -131,8 +141,10 @@ def quiet(function):
 def reason(problem):
     """The first line of an error of Numba's that says something."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(problem).splitlines()]
-    lines = [line for line in lines if line and not line.startswith(NOISE)] or [type(problem).__name__]
+    lines = [line for line in lines if line and not line.startswith(NOISE)] or ["no reason given"]
     said = lines[0]
+    if not isinstance(problem, NumbaError | TypeError | ValueError):
+        said = f"{type(problem).__name__}: {said}"
     if said.endswith(":") and len(lines) > 1:
         said = f"{said} {lines[1].removeprefix('>>> ')}"
     return said[:300]

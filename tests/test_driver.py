@@ -98,8 +98,7 @@ except ValueError as problem:
     print(str(problem).splitlines()[0][:38], bad.device)
 """
     out, log = run(code)
-    assert out[0].split()[1] == "0"
-    assert "0" not in out[0].split()[::2]
+    assert [int(count) > 0 for count in out[0].split()] == [True, False, True, True]
     assert out[1].startswith("Numba cannot compile <lambda>: ")
     assert out[1].endswith(" cpu")
     assert len([line for line in log if line.startswith("launch")]) == 4 * 2

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import unchanged
+from forging import architecture_in, forge
 from own import hubers, hubers_slope, network, numeric, samples, swish, swish_slope
 
 import numbanet as nn
@@ -116,7 +117,10 @@ def test_what_cannot_be_compiled_is_told_before_anything_changes(own, sentence, 
     before = unchanged(model)
     with pytest.raises(ValueError, match="Numba cannot compile own: "):
         model.compile("sgd", loss)
+    with pytest.raises(ValueError, match="Numba cannot compile own: "):
+        model.add(nn.Dense(3, own))
     same(before, unchanged(model))
+    assert len(model.layers) == 5
 
 
 def test_reasons_are_one_line():
@@ -266,3 +270,35 @@ def test_copies_and_pickles():
     assert goes_on(model, copy.deepcopy(model))
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(model)
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "sentence"),
+    [
+        ("activation", {"function": "activation", "name": 5}, "the name of a function must be a string, not 5"),
+        (
+            "activation",
+            {"function": "optimizer", "name": "f"},
+            "function of the kind 'optimizer'; known: activation, loss",
+        ),
+        ("activation", {"function": ["loss"], "name": "f"}, "function of the kind ['loss']; known: activation, loss"),
+        ("activation", {"function": "activation", "name": "x" * 300}, "must be 1 to 200 printable characters"),
+        (
+            "activation",
+            {"function": "activation", "name": "os.system"},
+            "custom_objects={'os.system': nn.activation(...)}",
+        ),
+        ("activation", {"function": "activation"}, "class of activation of layer 1 must be a string, not None"),
+        ("units", {"function": "activation", "name": "swish"}, "units must be a whole number, not <activation swish>"),
+        ("class", {"function": "activation", "name": "swish"}, "must be a string, not <activation swish>"),
+        ("activation", {"function": "loss", "name": "hubers"}, "function or nn.activation(...), not <loss hubers>"),
+    ],
+)
+def test_files_that_name_functions_wrongly_are_refused(tmp_path, there, named, sentence):
+    _, path = saved(tmp_path)
+    architecture = architecture_in(path)
+    architecture["graph"]["layers"][1][there] = named
+    path.write_bytes(forge(architecture))
+    with pytest.raises(ValueError, match="is not a numbanet model that can be loaded: ") as told:
+        nn.load(path, {"swish": nn.activation(swish, swish_slope), "hubers": nn.loss(hubers, hubers_slope)})
+    assert sentence in str(told.value)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import unchanged
 from diary import BATCHES, Diary, Figures, fit, network
 
 import numbanet as nn
@@ -142,6 +143,19 @@ def test_learning_rate_is_read_and_set(blobs):
     with pytest.raises(ValueError, match="learning_rate must be above 0, not 0"):
         model.learning_rate = 0
     assert model.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("callback", [nn.ReduceLROnPlateau("loss"), nn.LearningRateScheduler(lambda epoch: 0.1)])
+def test_a_schedule_is_not_replaced(blobs, same, callback):
+    for optimizer, sentence in (
+        (nn.Adam(nn.ExponentialDecay(0.1, 10, 0.5)), "the learning rate has a schedule, ExponentialDecay"),
+        (nn.LBFGS(), "LBFGS has no learning rate"),
+    ):
+        model = network(optimizer)
+        before = unchanged(model)
+        with pytest.raises(ValueError, match=sentence):
+            fit(model, blobs, callback)
+        same(before, unchanged(model))
 
 
 def test_learning_rate_scheduler(blobs, capsys):

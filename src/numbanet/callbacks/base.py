@@ -75,10 +75,11 @@ def say(text):
 
 
 def rate(model):
-    """The model's learning rate, which must be a number."""
-    if not isinstance(model.learning_rate, int | float):
-        raise ValueError(f"the optimiser has a schedule, {model.learning_rate!r}; give it a number as learning_rate")
-    return float(model.learning_rate)
+    """The model's learning rate, for callbacks that set it: a schedule they would silently replace."""
+    found = model.learning_rate
+    if not isinstance(model.optimizer.learning_rate, int | float):
+        raise ValueError(f"the learning rate has a schedule, {model.optimizer.learning_rate!r}; expected a number")
+    return found
 
 
 class Monitor(Callback):

@@ -122,3 +122,15 @@ def test_rows_begin_on_cache_lines():
         models = [nn.Sequential([nn.Input(3), nn.Dense(2)], dtype=dtype) for _ in range(20)]
         assert all(model._theta.ctypes.data % 64 == 0 for model in models)
         assert all(parameter.offset % PANEL == 0 for parameter in models[0].graph.parameters)
+
+
+@pytest.mark.compiled
+def test_selu_keeps_mean_and_variance_through_32_layers():
+    """Self-normalising: selu with lecun_normal (Klambauer et al., 2017), each of 32 layers 256 wide."""
+    layers = [nn.Dense(256, "selu", kernel_initializer="lecun_normal") for _ in range(32)]
+    model = nn.Sequential([nn.Input(256), *layers], seed=0)
+    X = np.random.default_rng(0).standard_normal((1024, 256))
+    for name in list(model.graph.names.values())[1:]:
+        y = model.submodel(outputs=name).predict(X)
+        assert abs(y.mean()) <= 0.1, name
+        assert abs(y.var() - 1) <= 0.1, name

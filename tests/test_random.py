@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from numbanet.kernels import cuda, scalar
+from numbanet.kernels import cuda, random
 from numbanet.kernels.cuda import block, memory, target, transfer
 
 # Counter, key and words from the test vectors of Random123, the authors' own library.
@@ -24,14 +24,14 @@ def words(*numbers):
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
 def test_known_answers(counter, key, answer):
-    assert tuple(int(word) for word in scalar.philox(words(*counter), words(*key))) == answer
+    assert tuple(int(word) for word in random.philox(words(*counter), words(*key))) == answer
 
 
 def draw(address, size):
     """Thread i of a block writes the words of counter i, key (i, 7)."""
     out, i = memory.table_at(address, size), block.thread()
     zero = np.uint64(0)
-    a, b, c, d = scalar.philox((np.uint64(i), zero, zero, zero), (np.uint64(i), np.uint64(7)))
+    a, b, c, d = random.philox((np.uint64(i), zero, zero, zero), (np.uint64(i), np.uint64(7)))
     out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = (np.int64(a), np.int64(b), np.int64(c), np.int64(d))
 
 
@@ -40,5 +40,5 @@ def test_the_gpu_draws_the_same_words():
     found = transfer.place(np.zeros((4, 4), np.int64))
     loop = target.entry(draw, "void(int64, int64)", "draw")
     loop[1, 4](transfer.start_of(found), 16)
-    wanted = [[int(word) for word in scalar.philox(words(i, 0, 0, 0), words(i, 7))] for i in range(4)]
+    wanted = [[int(word) for word in random.philox(words(i, 0, 0, 0), words(i, 7))] for i in range(4)]
     assert transfer.fetch(found).tolist() == wanted

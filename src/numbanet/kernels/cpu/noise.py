@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import UPDATE, scalar
+from numbanet.kernels import UPDATE
 from numbanet.kernels.cpu.memory import matrix, real
 from numbanet.kernels.cpu.simd import lanes, load, splat, store
 from numbanet.kernels.cpu.words import as_real, below, counting, interleave, same_word
 from numbanet.kernels.jit import kernel, piece
-from numbanet.kernels.scalar import HALF_WORDS, ROOT_HALF, TURN, WORD, ZERO, where
+from numbanet.kernels.random import HALF_WORDS, ROOT_HALF, TURN, WORD, normals, philox, unit
+from numbanet.kernels.scalar import ZERO, where
 
 
 @piece
@@ -25,7 +26,7 @@ def _words(x, op, step, r, j):
     """Random words for row r, columns from j on: four vectors, with those of columns j, j + 4, ... in the first"""
     seed, update, stream = np.uint64(op[3]), np.uint64(step[UPDATE]) & WORD, np.uint64(op[4])
     counter = counting(x, np.uint64(j // 4)), same_word(x, np.uint64(r)), same_word(x, update), same_word(x, stream)
-    return scalar.philox(counter, (seed & WORD, seed >> HALF_WORDS))
+    return philox(counter, (seed & WORD, seed >> HALF_WORDS))
 
 
 @piece
@@ -78,10 +79,10 @@ def gaussian_noise_forward(op, theta, work, step, first, last):
     for r in range(first, last):
         for j in range(0, width, 4 * lanes(x)):
             words = _words(x, op, step, r, j)
-            u, v = scalar.unit(as_real(x, words[0])), scalar.unit(as_real(x, words[1]))
-            a, b = scalar.normals(u, v, TURN, ROOT_HALF)
-            u, v = scalar.unit(as_real(x, words[2])), scalar.unit(as_real(x, words[3]))
-            c, d = scalar.normals(u, v, TURN, ROOT_HALF)
+            u, v = unit(as_real(x, words[0])), unit(as_real(x, words[1]))
+            a, b = normals(u, v, TURN, ROOT_HALF)
+            u, v = unit(as_real(x, words[2])), unit(as_real(x, words[3]))
+            c, d = normals(u, v, TURN, ROOT_HALF)
             a, b, c, d = interleave(a, b, c, d)
             _add(x, y, r, j, width, stddev * a)
             _add(x, y, r, j + lanes(x), width, stddev * b)

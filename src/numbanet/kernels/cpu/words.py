@@ -1,6 +1,6 @@
 """Vectors of whole numbers, 32 bits of each in use, as Numba values: what random numbers are made of.
 
-numbanet.kernels.scalar.philox works on them as on numbers, one counter a lane. Four words come of a counter, for four
+numbanet.kernels.random.philox works on them as on numbers, one counter a lane. Four words come of a counter, for four
 columns in a row: `interleave` brings what was made of them into the order of columns.
 
 Without a compiler such a vector is a NumPy array of uint64 (see plain.py).

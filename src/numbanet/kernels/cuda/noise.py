@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import UPDATE, scalar
+from numbanet.kernels import UPDATE
 from numbanet.kernels.cuda.block import thread
 from numbanet.kernels.cuda.launch import THREADS
 from numbanet.kernels.cuda.memory import cast, matrix, quotient, real, remainder, shift
 from numbanet.kernels.cuda.target import kernel, piece
-from numbanet.kernels.scalar import HALF_WORDS, ROOT_HALF, TURN, WORD, ZERO
+from numbanet.kernels.random import HALF_WORDS, ROOT_HALF, TURN, WORD, normals, philox, unit
+from numbanet.kernels.scalar import ZERO
 
 
 @piece
@@ -25,7 +26,7 @@ def _words(op, step, r, j):
     """Random words for row r, columns j to j + 3"""
     seed, update, stream = np.uint64(op[3]), np.uint64(step[UPDATE]) & WORD, np.uint64(op[4])
     counter = np.uint64(quotient(j, 4)), np.uint64(r), update, stream
-    return scalar.philox(counter, (seed & WORD, seed >> HALF_WORDS))
+    return philox(counter, (seed & WORD, seed >> HALF_WORDS))
 
 
 @piece
@@ -63,8 +64,8 @@ def dropout_backward(op, theta, work, step, first, last):
 @piece
 def _add(x, y, j, width, stddev, words):
     """y = x + noise for columns j and j + 1, if there are such, from two words"""
-    u, v = scalar.unit(cast(x, words[0])), scalar.unit(cast(x, words[1]))
-    a, b = scalar.normals(u, v, cast(x, TURN), cast(x, ROOT_HALF))
+    u, v = unit(cast(x, words[0])), unit(cast(x, words[1]))
+    a, b = normals(u, v, cast(x, TURN), cast(x, ROOT_HALF))
     if j < width:
         y[j] = x[j] + stddev * a
     if j + 1 < width:

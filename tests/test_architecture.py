@@ -17,7 +17,7 @@ from numbanet.kernels.jit import Family, Kernel, PerFunction
 PACKAGE = Path(numbanet.__file__).parent
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-CODE = SOURCES + sorted((ROOT / "tests").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
+CODE = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 
 WORDS = ["batch", "dense", "function", "pointwise", "norm", "noise", "loss", "update"]  # modules of kernels
 

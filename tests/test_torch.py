@@ -1,6 +1,6 @@
 """Every activation and every loss against PyTorch in float64, value and gradient, where PyTorch is installed.
 
-It is not needed: the same formulas are checked against tests/reference.py everywhere.
+It is not needed: the same formulas are checked against tests/reference/ everywhere.
 """
 
 import checks

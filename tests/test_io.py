@@ -221,25 +221,6 @@ def test_what_no_file_may_name_is_refused_at_once(tmp_path, change, sentence):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("loss", "shown"),
-    [(nn.Huber(1.5), "huber(delta=1.5)"), ("huber", "huber(delta=1.0)"), ("kld", "kl_divergence")],
-)
-def test_parameters_of_formulas_are_saved(tmp_path, loss, shown):
-    layers = [nn.LeakyReLU(0.3), nn.Dense(4, "silu"), nn.ELU(alpha=2, name="elu"), nn.Activation("softmax")]
-    model = nn.Sequential([nn.Input(3), nn.Dense(4), *layers], seed=0)
-    model.compile("adam", loss)
-    model.save(tmp_path / "m")
-    loaded = nn.load(tmp_path / "m")
-    is_same(model, loaded)
-    assert repr(loaded) == repr(model)
-    assert shown in repr(model)
-    X, y = np.random.default_rng(0).random((2, 5, 4))
-    for one in (model, loaded):
-        one.fit(X[:, :3], y, verbose=0)
-    assert model._theta.tobytes() == loaded._theta.tobytes()
-
-
 def test_an_architecture_too_large_for_a_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "MOST_JSON", 500)
     with pytest.raises(ValueError, match=r"architecture takes \d+ characters, a file has 500 at most"):

@@ -130,6 +130,26 @@ def test_parameters_of_activations():
     assert nn.Dense(2, "silu").activation == "swish"
 
 
+@pytest.mark.parametrize(
+    ("loss", "shown"),
+    [(nn.Huber(1.5), "huber(delta=1.5)"), ("huber", "huber(delta=1.0)"), ("kld", "kl_divergence")],
+)
+def test_parameters_of_formulas_are_saved(tmp_path, loss, shown):
+    layers = [nn.LeakyReLU(0.3), nn.Dense(4, "silu"), nn.ELU(alpha=2, name="elu"), nn.Activation("softmax")]
+    model = network(nn.Dense(4), *layers)
+    model.compile("adam", loss)
+    model.save(tmp_path / "m")
+    loaded = nn.load(tmp_path / "m")
+    assert repr(loaded) == repr(model)
+    assert shown in repr(model)
+    assert loaded.loss == model.loss
+    assert (loaded.layers[2].negative_slope, loaded.layers[4].alpha) == (0.3, 2.0)
+    X, y = np.random.default_rng(0).random((2, 5, 4))
+    for one in (model, loaded):
+        one.fit(X[:, :2], y, verbose=0)
+    assert model._theta.tobytes() == loaded._theta.tobytes()
+
+
 def test_a_layer_may_overwrite_what_its_slope_does_not_need():
     """gelu and swish read x in the backward pass, so they need a buffer more."""
     model = network(nn.Dense(3, "swish"), nn.Dense(3, "softplus"), nn.Dense(3, "gelu"), nn.Dense(3, "elu"))

@@ -63,7 +63,7 @@ class Model(Parts):
         self._steps = sharing.steps_of(self._device)
         self._memory = self._device.zeros(graph.size, dtype)
         self._sharers = sharing.alone(self)
-        compile_functions(self.graph, Goal(), self._device, dtype)
+        compile_functions(self.graph, None, self._device, dtype)
 
     @property
     def _theta(self):
@@ -89,8 +89,7 @@ class Model(Parts):
             for model in sharing.sharers(self):
                 for op in model._plan("predict", 1).ops:
                     device.address(op.name, self.dtype, op.source or "float32")
-                goal = Goal(model.loss, model.metrics, model.optimizer)
-                compile_functions(model.graph, goal, device, self.dtype)
+                compile_functions(model.graph, model.loss, device, self.dtype)
             sharing.move(self, device)
         return self
 
@@ -183,7 +182,7 @@ class Model(Parts):
         chosen = tuple(metrics.get(name) for name in names)
         if len({metric.name for metric in chosen}) != len(chosen):
             raise ValueError(f"metrics {names} name one metric twice")
-        compile_functions(self.graph, Goal(loss, chosen, optimizer), self._device, self.dtype)
+        compile_functions(self.graph, loss, self._device, self.dtype)
         steps = sharing.steps_of(self._device)
         sharing.rearrange(self, optimizer=optimizer, loss=loss, metrics=chosen, _steps=steps)
 
@@ -395,5 +394,5 @@ class Sequential(Model):
     def _end_with(self, node):
         """Become the uncompiled model which ends there; layers keep names and weights."""
         graph, steps = Graph(self.graph.inputs, node, self.graph.names), sharing.steps_of(self._device)
-        compile_functions(graph, Goal(), self._device, self.dtype)
+        compile_functions(graph, None, self._device, self.dtype)
         sharing.rearrange(self, graph=graph, optimizer=None, loss=None, metrics=(), _steps=steps)

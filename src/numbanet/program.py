@@ -25,7 +25,7 @@ from numbanet.kernels import (
     WORKER,
 )
 from numbanet.pace import Pace
-from numbanet.planner import build_plan
+from numbanet.planner import Goal, build_plan
 
 SMALL = 2**20  # bytes of an array whose place on a device is kept for the next
 
@@ -42,10 +42,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def compile_functions(graph, goal, device, dtype):
+def compile_functions(graph, loss, device, dtype):
     """Compile users' own functions now: what is wrong with them is to be said before anything has changed."""
+    mode, goal = "predict" if loss is None else "gradient", Goal(loss)
     if functions.used([*graph.layers, goal]):
-        mode = "predict" if goal.loss is None else "train"
         for op in build_plan(graph, mode, 1, goal=goal, geometry=device.geometry()).ops:
             if op.source is not None:
                 device.address(op.name, dtype, op.source)

@@ -1,5 +1,7 @@
 """Gradients of whole networks against central differences, in float64."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -189,19 +191,45 @@ def disturbed(draw, kind, node):
     return nn.Flatten()((nn.BatchNorm if kind == "batch_norm" else nn.LayerNorm)(**normal)(node))
 
 
+SMOOTH = ["linear", "sigmoid", "tanh", "elu", "gelu", "softplus", "softsign", "swish", "softmax", "log_softmax"]
+KINKED = ["relu", "leaky_relu", "selu", "hard_sigmoid"]  # after a random bias: no unit is exactly at a kink
+
+
+def gaussian(z):
+    """A user's activation."""
+    return math.exp(-z * z)
+
+
+OWN = nn.activation(gaussian, lambda z: -2 * z * math.exp(-z * z))
+
+
+def dense(draw, node):
+    """A Dense layer with a random activation, with or without a bias."""
+    units = draw(st.integers(1, 20))
+    if draw(st.booleans()):
+        return nn.Dense(units, draw(st.sampled_from(KINKED)), bias_initializer=nn.RandomNormal(stddev=0.3))(node)
+    return nn.Dense(units, draw(st.sampled_from([*SMOOTH, OWN])), use_bias=draw(st.booleans()))(node)
+
+
 @st.composite
 def networks(draw):
-    """A random DAG of up to eight layers, each on one or two of the nodes before."""
+    """A random DAG of up to eight layers of all kinds, each on one or two of the nodes before, one layer shared."""
     x = nn.Input(draw(st.integers(1, 5)))
-    nodes = [nn.Dense(4, "tanh")(x)]
+    shared = nn.Dense(4, "tanh")
+    nodes, kinds = [shared(x)], ["dense", "activation", "add", "concatenate", "shared", "elu", "reshape", *DISTURBING]
     for _ in range(draw(st.integers(1, 7))):
         a, b = (nodes[draw(st.integers(0, len(nodes) - 1))] for _ in range(2))
-        kind = draw(st.sampled_from(["dense", "activation", "add", "concatenate", *DISTURBING]))
-        activation = draw(st.sampled_from(["sigmoid", "tanh", "softmax", "linear"]))
+        kind = draw(st.sampled_from(kinds))
         if kind == "dense":
-            nodes.append(nn.Dense(draw(st.integers(1, 20)), activation, use_bias=draw(st.booleans()))(a))
+            nodes.append(dense(draw, a))
+        elif kind == "shared" and a.shape == x.shape:
+            nodes.append(shared(a))
         elif kind == "activation":
-            nodes.append(nn.Activation(activation)(a))
+            nodes.append(nn.Activation(draw(st.sampled_from([*SMOOTH, OWN])))(a))
+        elif kind == "elu":
+            nodes.append(nn.ELU(1.0)(a))
+        elif kind == "reshape":
+            nodes.append(nn.Flatten()(nn.Reshape((1, -1))(a)))
         elif kind in DISTURBING:
             nodes.append(disturbed(draw, kind, a))
         elif kind == "add" and a.shape == b.shape:
@@ -213,9 +241,10 @@ def networks(draw):
     return nn.Model(x, nn.Dense(outputs, activation)(nodes[-1]), seed=draw(st.integers(0, 1000)))
 
 
-@settings(max_examples=100)
-@given(networks(), st.sampled_from(["mse", "half_squared_error"]), st.integers(1, 5))
+@settings(max_examples=200)
+@given(networks(), st.sampled_from(["mse", "half_squared_error", "huber"]), st.integers(1, 5))
 def test_random_graphs(model, loss, rows):
+    """Noise is that of the first step, statistics are the batch's own."""
     model.compile("sgd", loss)
     X, y = data(model.graph.inputs[0].shape[0], model.graph.output.shape[0], rows)
     check = nn.gradient_check(model, X, y, eps=EPS)

@@ -15,7 +15,7 @@ def warmup(dtypes=("float32", "float64")):
     before = jit.compilations()
     device = kernels.load("cpu")
     for dtype in dtypes:
-        for op in kernels.OPS.keys() - kernels.FUNCTIONS:
+        for op in (op for op in kernels.OPS if op not in kernels.FUNCTIONS):
             for source in kernels.DTYPES if op in device.FAMILIES else [None]:
                 device.address(op, dtype, source)
     for loop in [*device.LOOPS, *(device.quick[dtype] for dtype in dtypes)]:

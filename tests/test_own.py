@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import warnings
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -78,6 +79,8 @@ def test_what_is_wrong_is_told(make, sentence):
         (lambda: nn.activation(lambda z: np.where(z > 0, z, 0), name="f"), "in place of np.where write"),
         (lambda: nn.activation("tanh"), "must be a plain Python function, as def or lambda make it, not 'tanh'"),
         (lambda: nn.activation(swish, 1.0), "slope must be a plain Python function, as def or lambda make it, not 1.0"),
+        (lambda: nn.activation(swish, 0), "slope must be a plain Python function, as def or lambda make it, not 0"),
+        (lambda: nn.activation(swish, np.zeros(2)), "slope must be a plain Python function"),
         (lambda: nn.Dense(1, nn.loss(hubers, hubers_slope)), "function or nn.activation(...), not <loss hubers>"),
         (
             lambda: network("tanh", nn.activation(swish, swish_slope)),
@@ -171,7 +174,7 @@ def test_functions_that_call_themselves_and_each_other_have_keys():
     assert Function.of("f", made(text)).value(3.5) == 3.5
 
 
-@pytest.mark.parametrize("a", [[1.0], os.path, np.ones(3)])
+@pytest.mark.parametrize("a", [[1.0], os.path, np.ones(3), namedtuple("Pair", "a b")(1.0, 2.0)])
 def test_what_may_change_unseen_has_no_key(a):
     assert key_of(made("def f(z):\n    return a", a=a)) is None
     one, other = (Function.of("f", made("def f(z):\n    return a", a=a)) for _ in range(2))
@@ -194,6 +197,10 @@ def test_functions_are_taken_as_they_are():
     assert old == copy.deepcopy(old)
     assert new == nn.activation(made(text, a=5.0, c=1.0), lambda z: 5.0)
     assert len({old, copy.deepcopy(old), new}) == 2
+    a = np.array([2.0])
+    own = nn.activation(made("def f(z):\n    return a[0] * z", a=a), lambda z: 2.0)
+    a[0] = 3.0
+    assert nn.Sequential([nn.Input(1), nn.Activation(own)]).predict([[1.0]]) == 2
 
 
 # -- files and copies

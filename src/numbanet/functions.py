@@ -37,7 +37,7 @@ class OwnFunction:
     points: ClassVar[tuple]  # where the functions are tried
 
     def __post_init__(self):
-        value, slope = _plain(self.kind, self.value), self.slope and _plain("slope", self.slope)
+        value, slope = _plain(self.kind, self.value), None if self.slope is None else _plain("slope", self.slope)
         name = validate.text("name", value.__name__ if self.name is None else self.name)
         validate.settle(self, name=name, source=Function.of(name, value, slope))
 

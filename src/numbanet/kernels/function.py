@@ -167,6 +167,8 @@ def frozen(function, wrap=lambda function: function, made=None):
     made[function] = wrap(copy)  # before what it calls, which may be itself
 
     def known(value):
+        if isinstance(value, np.ndarray):
+            return value.copy()
         return frozen(value, wrap, made) if _is_plain(value) else value
 
     for name in _globals_of(function.__code__) & function.__globals__.keys():
@@ -201,7 +203,7 @@ def key_of(*values):
 
 def _told(value, seen):
     """All that a function, a number or a module is, as texts in tuples; seen: functions that have been told."""
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # a named one has names, too
         return ("tuple", *(_told(part, seen) for part in value))
     if isinstance(value, frozenset):
         return ("set", *sorted(repr(_told(part, seen)) for part in value))

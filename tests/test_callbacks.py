@@ -26,6 +26,8 @@ from numbanet.io import checkpoint
         (lambda: nn.ModelCheckpoint("a", save_freq=0), "save_freq must be at least 1"),
         (lambda: nn.CSVLogger("a", separator=""), "separator must be one character"),
         (lambda: nn.LearningRateScheduler(0.1), "schedule must be a function"),
+        (lambda: nn.EarlyStopping(verbose="loud"), "verbose must be a whole number, not 'loud'"),
+        (lambda: nn.ModelCheckpoint("a", verbose=None), "verbose must be a whole number, not None"),
     ],
 )
 def test_bad_arguments(make, sentence):
@@ -123,6 +125,22 @@ def test_restoring_leaves_those_who_share_the_weights_their_state(blobs):
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), best[1], strict=True))
 
 
+def test_only_weights_are_restored_for_another_optimizer(blobs):
+    """Even if it keeps as much: its state would mean nothing, and programs compute with its coefficients."""
+    model, weights = network(nn.SGD(0.1, momentum=0.5)), []
+
+    class Recompiles(nn.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                weights.extend(model.get_weights())
+                model.compile(nn.Adagrad(0.3), "cross_entropy")
+
+    figures = Figures("val_x", [1, 2, 3])
+    fit(model, blobs, figures, nn.EarlyStopping("val_x", restore_best_weights=True, patience=2), Recompiles(), epochs=3)
+    assert model.optimizer == nn.Adagrad(0.3)
+    assert all(np.array_equal(*pair) for pair in zip(weights, model.get_weights(), strict=True))
+
+
 @pytest.mark.parametrize("callback", [nn.EarlyStopping(), nn.ReduceLROnPlateau(), nn.ModelCheckpoint("no",
                          save_best_only=True)], ids=lambda callback: type(callback).__name__)  # fmt: skip
 def test_a_figure_that_there_is_not_is_told_once(blobs, callback):
@@ -188,6 +206,12 @@ def test_reduce_lr_on_plateau_follows_keras(blobs, values, options, rates):
     reduce = nn.ReduceLROnPlateau("val_x", factor=0.5, **options)
     history = fit(model, blobs, Figures("val_x", values), reduce, epochs=len(values))
     assert history.history["learning_rate"] == rates
+
+
+def test_a_rate_is_not_reduced_to_nothing(blobs):
+    model = network(nn.SGD(1e-323))
+    fit(model, blobs, Figures("val_x", [5, 5, 5]), nn.ReduceLROnPlateau("val_x", patience=1), epochs=3)
+    assert model.learning_rate == 1e-323
 
 
 # -- records

@@ -92,17 +92,27 @@ class Snapshot:
 
     def put_back(self, model):
         """Make the model again what it was; only its weights if it was compiled for another optimiser since then."""
-        places = _parts(model)
-        for place, part in zip(places, self._parts, strict=False):  # weights come first
+        places, (optimizer, *counters) = _parts(model), self._rest
+        if not _but_for_the_rate(model.optimizer, optimizer):
+            places = places[: len(model.graph.parameters)]  # which come first
+        else:
+            model.optimizer, (model.epochs, model._steps[0, UPDATE]) = optimizer, counters
+        for place, part in zip(places, self._parts, strict=False):
             place[:] = part
-        if len(places) == len(self._parts):
-            model.optimizer, model.epochs, model._steps[0, UPDATE] = self._rest
+
+
+def _but_for_the_rate(one, other):
+    """Are two optimisers the same but for their learning rates, so that one's state and programs are the other's?"""
+    if type(one) is not type(other) or not hasattr(one, "learning_rate"):
+        return one == other
+    return one.with_rate(other.learning_rate) == other
 
 
 def _parts(model):
     """The model's weights, and the slots of its optimiser, where they lie."""
     theta, parameters, size = model._theta, model.graph.parameters, model.graph.size
-    slots = [at.slot(k, name, size) for k, name in enumerate(model.optimizer.slots) for at in parameters]
+    names = model.optimizer.slots if model.optimizer else ()
+    slots = [at.slot(k, name, size) for k, name in enumerate(names) for at in parameters]
     return [theta[place.offset : place.offset + place.size] for place in (*parameters, *slots)]
 
 

@@ -52,6 +52,11 @@ def flag(what, value):
     return bool(value)
 
 
+def verbosity(value):
+    """How much to say, 0, 1 or 2; True means 1."""
+    return whole_number("verbose", int(value) if isinstance(value, bool) else value, 0, 2)
+
+
 def text(what, value):
     """`value`, which must be a non-empty str of at most 200 printable characters."""
     if not isinstance(value, str):

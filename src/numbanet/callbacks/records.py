@@ -35,7 +35,7 @@ class ModelCheckpoint(Monitor):
             list(string.Formatter().parse(self.filepath))
         except ValueError as problem:
             raise ValueError(f"filepath {self.filepath!r} is no format: {problem}") from None
-        self.verbose = validate.whole_number("verbose", int(verbose), 0, 2)
+        self.verbose = validate.verbosity(verbose)
         self.save_best_only = validate.flag("save_best_only", save_best_only)
         self.save_freq = save_freq if save_freq == "epoch" else validate.whole_number("save_freq", save_freq)
         if initial_value_threshold is not None:

@@ -34,7 +34,7 @@ class EarlyStopping(Monitor):
     ):
         super().__init__(monitor, mode, min_delta)
         self.patience = validate.whole_number("patience", patience, 0)
-        self.verbose = validate.whole_number("verbose", int(verbose), 0, 2)
+        self.verbose = validate.verbosity(verbose)
         self.baseline = None if baseline is None else validate.real_number("baseline", baseline)
         self.restore_best_weights = validate.flag("restore_best_weights", restore_best_weights)
         self.start_from_epoch = validate.whole_number("start_from_epoch", start_from_epoch, 0)
@@ -98,7 +98,7 @@ class ReduceLROnPlateau(Monitor):
         super().__init__(monitor, mode, min_delta)
         self.factor = validate.real_number("factor", factor, 0, 1, open_least=True, open_most=True)
         self.patience = validate.whole_number("patience", patience, 0)
-        self.verbose = validate.whole_number("verbose", int(verbose), 0, 2)
+        self.verbose = validate.verbosity(verbose)
         self.cooldown = validate.whole_number("cooldown", cooldown, 0)
         self.min_lr = validate.real_number("min_lr", min_lr, 0)
 
@@ -119,8 +119,9 @@ class ReduceLROnPlateau(Monitor):
             self.best, self.wait = value, 0
         elif self.cooldown_counter == 0:
             self.wait += 1
-            if self.wait >= self.patience and old > self.min_lr:
-                self.model.learning_rate = max(old * self.factor, self.min_lr)
+            new = max(old * self.factor, self.min_lr)
+            if self.wait >= self.patience and old > new > 0:  # 0 is below the smallest number, and no rate
+                self.model.learning_rate = new
                 self.cooldown_counter, self.wait = self.cooldown, 0
                 if self.verbose:
                     say(f"epoch {epoch + 1}: learning rate reduced to {rate(self.model):.3g}")
@@ -136,7 +137,7 @@ class LearningRateScheduler(Callback):
         if not callable(schedule):
             raise TypeError(f"schedule must be a function of the epoch and the learning rate, not {schedule!r}")
         self.schedule = schedule
-        self.verbose = validate.whole_number("verbose", int(verbose), 0, 2)
+        self.verbose = validate.verbosity(verbose)
         try:
             inspect.signature(schedule).bind(0, 0.0)
         except TypeError:

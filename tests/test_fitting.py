@@ -157,6 +157,17 @@ def test_an_error_in_a_callback_leaves_the_last_update(blobs):
     fit(model, blobs)  # nothing is held
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_callback_that_leaves_nothing_to_train(blobs, stream):
+    class Pops(nn.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.pop()
+
+    model, given = network(), [[blobs]] if stream else blobs
+    with pytest.raises(ValueError, match="the model is not compiled"):
+        model.fit(*given, epochs=2, verbose=0, callbacks=[Pops(), nn.EarlyStopping("loss", restore_best_weights=True)])
+
+
 def test_training_from_a_hook_of_batches_is_refused(blobs):
     class Trains(nn.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -16,7 +16,7 @@ W = RNG.choice([0.0, 0.3, 1.0, 2.5], 23)
 
 
 def network(loss="cross_entropy", outputs=3, dtype="float64", optimizer=None, metrics=("accuracy",)):
-    activation = {"cross_entropy": "softmax", "mse": "linear", "binary_cross_entropy": "sigmoid"}[loss]
+    activation = {"cross_entropy": "softmax", "mse": "linear", "binary_cross_entropy": "sigmoid", "hinge": "tanh"}[loss]
     model = nn.Sequential([nn.Input(4), nn.Dense(5, "tanh"), nn.Dense(outputs, activation)], seed=1, dtype=dtype)
     model.compile(optimizer or nn.SGD(0.5), loss, metrics)
     return model
@@ -122,6 +122,9 @@ BINARY = (Y > 0).astype(float)
         ("mse", 3, np.eye(3)[Y]),
         ("binary_cross_entropy", 1, BINARY),
         ("binary_cross_entropy", 1, BINARY[:, None].astype(bool)),
+        ("hinge", 1, BINARY),
+        ("hinge", 1, 2 * BINARY - 1),
+        ("hinge", 3, 2 * np.eye(3)[Y] - 1),
     ],
 )
 def test_weights_of_classes_are_weights_of_their_samples(loss, outputs, targets):
@@ -224,6 +227,15 @@ def test_bad_weights(same, method, given, kind, sentence):
     before = unchanged(model)
     with pytest.raises(kind, match=sentence):
         getattr(model, method)(X, Y, **given)
+    same(before, unchanged(model))
+
+
+def test_weights_beyond_float32(same):
+    model = network(dtype="float32")
+    before = unchanged(model)
+    for given in ({"class_weight": {0: 1e300}}, {"class_weight": {0: 1e30}, "sample_weight": 1e30 * W}):
+        with pytest.raises(ValueError, match="class_weight gives a sample a weight beyond float32"):
+            model.fit(X, Y, verbose=0, **given)
     same(before, unchanged(model))
 
 

@@ -16,13 +16,14 @@ from numbanet.pace import SLICE
 from numbanet.training import History, Totals, run_epoch, shuffled
 
 BATCH_SIZE = 32
+AT_HAND = "needs all samples at hand: X and y, not batches (x, y) or (x, y, sample_weight)"
 
 
 def fit(model, X, y, *, epochs, verbose, callbacks, validation_split, validation_data, initial_epoch, tol, **how):
     """See Model.fit; how: what is left of its arguments, `source` names them."""
     epochs = validate.whole_number("epochs", epochs, 0)
     first = validate.whole_number("initial_epoch", initial_epoch, 0)
-    verbose = validate.whole_number("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
+    verbose = validate.verbosity(verbose)
     tol = -1.0 if tol is None else validate.real_number("tol", tol, 0)
     callbacks = with_shown(checked(callbacks), verbose)
     share = validate.real_number("validation_split", validation_split, 0, 1, open_most=True)
@@ -132,7 +133,7 @@ def source(model, X, y, share, batch_size, shuffle, class_weight, sample_weight,
         "class_weight='balanced'": isinstance(class_weight, str),
     }
     for name in (name for name, is_given in given.items() if is_given):
-        raise ValueError(f"{name} needs all samples at hand: X and y, not batches (x, y) or (x, y, sample_weight)")
+        raise ValueError(f"{name} {AT_HAND}")
     return Stream(model, intake.Batches(model, X, steps_per_epoch, class_weight)), None
 
 
@@ -166,6 +167,7 @@ class Samples:
     def train(self, told):
         """An epoch of updates; its logs."""
         model, data = self.model, self.data
+        model._need_compiled()  # a callback may have changed it
         if self._program is None or told.callbacks:  # who may have frozen a layer, or compiled the model anew
             self._program = model._program("train", self._batch_size, data.form(self._direct))
         order = shuffled(data.samples, model.seed, model.epochs) if self._shuffle else np.arange(data.samples)
@@ -205,9 +207,10 @@ class Stream:
 
     def train(self, told):
         """An epoch of updates; its logs."""
-        self.model.epochs += 1
+        self.model._need_compiled()
         totals, steady = Totals(), penalty(self.model, frozen=True)
         for number, data in enumerate(self.batches.epoch()):
+            self.model.epochs += number == 0  # once a batch has been found right
             told.before(number)
             train_once(self.model, data, totals)
             if told.after(number + 1, lambda done: totals.means()):
@@ -216,7 +219,7 @@ class Stream:
 
     def minimise(self, numbers, course):
         """Not with these."""
-        raise ValueError("LBFGS needs all samples at hand: X and y, not batches (x, y) or (x, y, sample_weight)")
+        raise ValueError(f"LBFGS {AT_HAND}")
 
     def evaluate(self):
         """Mean loss and metrics."""

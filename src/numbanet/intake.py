@@ -38,8 +38,8 @@ def features(graph, dtype, X, check=True):
     return arrays, lengths.pop()
 
 
-def data(model, X, y, weights=None):
-    """Checked inputs, targets and, if there are any, weights of the samples."""
+def data(model, X, y, weights=None, some=True):
+    """Checked inputs, targets and, if there are any, weights of the samples; some: not all of them 0."""
     arrays, samples = features(model.graph, model.dtype, X)
     width = _outputs(model)
     labelled = model.loss.classes and validate.is_classes(y, width)
@@ -48,7 +48,7 @@ def data(model, X, y, weights=None):
     else:
         arrays["targets"] = validate.values(y, samples, width, model.dtype, kind=model.loss.targets)
     if weights is not None:
-        arrays["weights"] = validate.weights(weights, samples, model.dtype)
+        arrays["weights"] = validate.weights(weights, samples, model.dtype, some=some)
     return Data(arrays, samples, labelled)
 
 
@@ -60,11 +60,11 @@ def hold_out(data, share):
     return data.part(0, data.samples - held), data.part(data.samples - held, data.samples)
 
 
-def by_class(model, data, class_weight):
-    """The samples, their weights multiplied with that of their class; see Model.fit."""
+def by_class(model, data, class_weight, some=True):
+    """The samples, their weights multiplied with that of their class; see Model.fit. some: not all of them 0."""
     if class_weight is None:
         return data
-    labels, classes = _labels(data, _outputs(model))
+    labels, classes = _labels(model, data)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be a dict or 'balanced', not {class_weight!r}")
@@ -72,10 +72,11 @@ def by_class(model, data, class_weight):
         of_class = data.samples / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
         of_class = _given(class_weight, classes)
-    weights = of_class[labels][:, None].astype(model.dtype)
-    if "weights" in data.arrays:
-        weights *= data.arrays["weights"]
-    validate.some_weight("class_weight", weights)
+    with np.errstate(over="ignore"):
+        weights = of_class[labels][:, None].astype(model.dtype)
+        if "weights" in data.arrays:
+            weights *= data.arrays["weights"]
+    validate.good_weights("class_weight", weights, some)
     return replace(data, arrays=data.arrays | {"weights": weights})
 
 
@@ -91,11 +92,13 @@ def _given(class_weight, classes):
     return of_class
 
 
-def _labels(data, width):
+def _labels(model, data):
     """The class of each sample, and the number of classes."""
-    targets = data.arrays["targets"]
+    targets, width = data.arrays["targets"], _outputs(model)
     if data.classes:
         return targets[:, 0], width
+    if model.loss.targets == "signs":  # -1 is the first class
+        targets = targets > 0
     if not np.isin(targets, (0, 1)).all() or (width > 1 and not (targets.sum(axis=1) == 1).all()):
         wanted = "0 or 1" if width == 1 else "integer labels or one-hot rows"
         raise ValueError(f"class_weight needs classes as targets: y must hold {wanted}")
@@ -173,7 +176,8 @@ class Batches:
 
     def _checked(self, number, item):
         try:
-            return by_class(self.model, data(self.model, *pair("it", item)), self.class_weight)
+            found = data(self.model, *pair("it", item), some=False)  # others may have some
+            return by_class(self.model, found, self.class_weight, some=False)
         except (ValueError, TypeError) as problem:
             kind = TypeError if isinstance(problem, TypeError) else ValueError
             raise kind(f"batch {number} is wrong: {problem}") from None

@@ -263,6 +263,8 @@ class Model(Parts):
         self._need_compiled()
         rows = self._device.ROWS_AT_ONCE if batch_size is None else validate.whole_number("batch_size", batch_size)
         if y is None and intake.are_batches(X):
+            if sample_weight is not None:
+                raise ValueError(f"sample_weight {fitting.AT_HAND}")
             return fitting.Stream(self, intake.Batches(self, X)).evaluate()
         data = self._data(X, y, sample_weight)
         return fitting.evaluate(self, data, rows, self._lie_ready(data.arrays))

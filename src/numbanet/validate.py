@@ -196,23 +196,25 @@ def classes(value, samples, width, what="y"):
     return labels[:, None]
 
 
-def weights(value, samples, dtype, what="sample_weight"):
-    """Weights of samples, an array (samples, 1): finite, none below 0, not all 0."""
+def weights(value, samples, dtype, what="sample_weight", some=True):
+    """Weights of samples, an array (samples, 1): finite, none below 0 and, if there must be some, not all 0."""
     array = _numeric(what, value)
     _same_length(what, array, samples)
     if array.shape not in ((samples,), (samples, 1)):
         raise ValueError(f"{what} has shape {array.shape}, expected ({samples},): one weight a sample")
     _finite(what, array, dtype)
     array = np.ascontiguousarray(array.reshape(samples, 1), dtype)
-    some_weight(what, array)
+    good_weights(what, array, some)
     return array
 
 
-def some_weight(what, array):
-    """Refuse weights below 0, and those that leave nothing to learn from."""
+def good_weights(what, array, some=True):
+    """Refuse weights below 0, those that are not finite and, if there must be some, those that are all 0."""
     if array.min() < 0:
         raise ValueError(f"{what} holds {array.min():g}, expected weights of at least 0")
-    if not array.any():
+    if not np.isfinite(array.max()):
+        raise ValueError(f"{what} gives a sample a weight beyond {array.dtype.name}")
+    if some and not array.any():
         raise ValueError(f"{what} leaves all samples with a weight of 0, expected at least one above it")
 
 

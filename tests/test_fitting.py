@@ -168,12 +168,18 @@ def test_a_callback_that_leaves_nothing_to_train(blobs, stream):
         model.fit(*given, epochs=2, verbose=0, callbacks=[Pops(), nn.EarlyStopping("loss", restore_best_weights=True)])
 
 
-def test_training_from_a_hook_of_batches_is_refused(blobs):
+def test_training_from_a_hook_of_batches_is_refused(blobs, same):
     class Trains(nn.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.predict(blobs[0])
             self.model.evaluate(*blobs)
-            self.model.fit(*blobs, verbose=0, batch_size=32)
+            with pytest.raises(RuntimeError, match="in the middle of an epoch"):
+                self.model.train_on_batch(blobs[0][:5], blobs[1][:5])  # by another program
+            before = unchanged(self.model)
+            try:
+                self.model.fit(*blobs, verbose=0, batch_size=32)
+            finally:
+                same(before, unchanged(self.model))
 
     with pytest.raises(RuntimeError, match="in the middle of an epoch"):
         fit(network(), blobs, Trains())

@@ -256,6 +256,28 @@ def test_inputs_may_have_any_name(blobs):
     assert all(np.array_equal(models[0].predict(X), model.predict(X)) for model in models)
 
 
+def test_threads_may_train_a_model_in_turn(digits):
+    """Each update has the coefficients of its number, however threads take turns: as if one had done all."""
+    X, y = digits[0][:40], digits[1][:40]
+    models = [nn.Sequential([nn.Input(64), nn.Dense(10, "softmax")], seed=0) for _ in range(2)]
+    for model in models:
+        model.compile(nn.SGD(nn.StepDecay(0.1, 20), gradient_accumulation_steps=3), "cross_entropy")
+
+    def train(model):
+        for _ in range(200):
+            model.train_on_batch(X, y)
+
+    threads = [threading.Thread(target=train, args=[models[0]]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    train(models[1])
+    train(models[1])
+    assert models[0].updates == 400
+    assert np.array_equal(models[0]._theta, models[1]._theta)
+
+
 @pytest.mark.compiled
 def test_threads_may_share_a_model(digits):
     """Predictions from several Python threads on one model, of different sizes, while another model trains."""

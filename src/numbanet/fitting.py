@@ -170,10 +170,12 @@ class Samples:
         model._need_compiled()  # a callback may have changed it
         if self._program is None or told.callbacks:  # who may have frozen a layer, or compiled the model anew
             self._program = model._program("train", self._batch_size, data.form(self._direct))
-        order = shuffled(data.samples, model.seed, model.epochs) if self._shuffle else np.arange(data.samples)
-        before, model.epochs = model.updates, model.epochs + 1
-        logs = train(model, self._program, data, order, self._batch_size, told)
-        return told.finished(logs, model.updates - before)
+        with model._turn.taken():
+            order = shuffled(data.samples, model.seed, model.epochs) if self._shuffle else np.arange(data.samples)
+            before, model.epochs = model.updates, model.epochs + 1
+            logs = train(model, self._program, data, order, self._batch_size, told)
+            done = model.updates - before
+        return told.finished(logs, done)
 
     def minimise(self, numbers, course):
         """All epochs by L-BFGS, an iteration each."""
@@ -255,8 +257,9 @@ def _need_memory(model, program):
 def train_once(model, data, totals=None):
     """One update on all of the data; the means before it."""
     program = model._program("train", data.samples, data.form(model._lie_ready(data.arrays)))
-    data = replace(data, others={"coefficients": model.optimizer.coefficients(model.updates + np.arange(1))})
-    means = run_epoch(program, data, np.arange(data.samples), data.samples, totals=totals)
+    with model._turn.taken():
+        data = replace(data, others={"coefficients": model.optimizer.coefficients(model.updates + np.arange(1))})
+        means = run_epoch(program, data, np.arange(data.samples), data.samples, totals=totals)
     _need_memory(model, program)
     return means
 

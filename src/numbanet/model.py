@@ -17,7 +17,7 @@ from numbanet.names import lookup
 from numbanet.parts import Parts, lenders, part
 from numbanet.planner import MODES, TRAINING, Form, Goal, build_plan, samples_of
 from numbanet.program import Program, Quick, compile_functions
-from numbanet.training import Data, run_epoch
+from numbanet.training import Data, Turn, run_epoch
 
 DTYPES = ("float32", "float64")
 
@@ -63,6 +63,7 @@ class Model(Parts):
         self._steps = sharing.steps_of(self._device)
         self._memory = self._device.zeros(graph.size, dtype)
         self._sharers = sharing.alone(self)
+        self._turn = Turn()
         compile_functions(self.graph, None, self._device, dtype)
 
     @property
@@ -350,7 +351,8 @@ class Model(Parts):
         return all(self._device.lies_ready(arrays[name], self.dtype) for name in names)
 
     def _train(self, program, data, order, batch_size):
-        return fitting.train(self, program, data, order, batch_size)
+        with self._turn.taken():
+            return fitting.train(self, program, data, order, batch_size)
 
     def _data(self, X, y, weights=None):
         """Checked inputs, targets and weights."""

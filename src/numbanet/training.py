@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,6 +118,40 @@ def _parts(model):
     return [theta[place.offset : place.offset + place.size] for place in (*parameters, *slots)]
 
 
+class Turn:
+    """Of a model: whose turn it is to train it. Counters, coefficients and state go by the update, so threads wait."""
+
+    def __init__(self):
+        self._lock, self._taken = threading.RLock(), False
+        _turns.add(self)
+
+    @contextlib.contextmanager
+    def taken(self):
+        """While it is this thread's turn; RuntimeError if it is already."""
+        with self._lock:
+            if self._taken:
+                raise RuntimeError(NESTED)
+            self._taken = True
+            try:
+                yield
+            finally:
+                self._taken = False
+
+
+NESTED = "the model is in the middle of an epoch: what it tells callbacks there cannot train it"
+_turns = weakref.WeakSet()
+
+
+def _after_fork():
+    """A lock that another thread held when this process was forked would never be released here."""
+    for turn in list(_turns):
+        turn.__init__()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def shuffled(samples, seed, epoch):
     """The order of an epoch, from its own random stream: the same after a resume."""
     generator = np.random.Generator(np.random.Philox(key=[seed, SHUFFLE + epoch]))
@@ -132,7 +168,7 @@ def run_epoch(program, data, order, batch_size, watch=None, totals=None):
     Python threads that share a program take turns.
     """
     if program.lock.locked() and program.holder == threading.get_ident():
-        raise RuntimeError("the model is in the middle of an epoch: what it tells callbacks there cannot train it")
+        raise RuntimeError(NESTED)
     batches = math.ceil(len(order) / batch_size)
 
     def means(done):

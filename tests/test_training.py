@@ -113,11 +113,27 @@ def test_long_names_of_losses():
     assert losses.get("huber") == nn.Huber() == nn.Huber(1) != nn.Huber(2)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: nn.SGD(0.1, 0.9, True, False),
+        lambda: nn.Adam(0.1, 0.9, 0.999, 1e-7, True),
+        lambda: nn.AdamW(0.1, 0.01, 0.9, 0.999, 1e-7, True),
+        lambda: nn.RMSprop(0.1, 0.9, 0.0, 1e-7, False, False),
+        lambda: nn.Adagrad(0.1, 0.1, 1e-7, False),
+    ],
+)
+def test_what_keras_does_not_know_is_given_by_keyword(call):
+    """Keras has amsgrad or weight_decay in these places."""
+    with pytest.raises(TypeError, match="positional arguments"):
+        call()
+
+
 def test_parameters_of_activations():
     """Layers take other ones than Keras' defaults, for which the name stands."""
     X = np.array([[-2.0, 3.0]])
     for layer, wanted in [
-        (nn.LeakyReLU(), [-0.4, 3]),
+        (nn.LeakyReLU(), [-0.6, 3]),
         (nn.Activation("leaky_relu"), [-0.4, 3]),
         (nn.LeakyReLU(negative_slope=0.01), [-0.02, 3]),
         (nn.ELU(), [np.expm1(-2), 3]),

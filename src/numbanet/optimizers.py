@@ -1,13 +1,13 @@
 """Optimisers, as descriptions: their op, the slots they keep beside each parameter, and their coefficients a step.
 
 The kernels are in kernels/*/update.py. Where Keras and PyTorch compute something else under one name, the default is
-Keras 3's, and a parameter asks for the other.
+Keras 3's, and an argument, by keyword only, asks for the other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -125,7 +125,7 @@ class SGD(Optimizer):
     learning_rate: float | schedules.Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
-    rate_in_velocity: bool = True
+    rate_in_velocity: bool = field(default=True, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
@@ -196,7 +196,7 @@ class Adam(_Moments):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
-    epsilon_hat: bool = True
+    epsilon_hat: bool = field(default=True, kw_only=True)
 
     op: ClassVar[str] = "adam_update"
 
@@ -214,7 +214,7 @@ class AdamW(_Moments):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
-    epsilon_hat: bool = True
+    epsilon_hat: bool = field(default=True, kw_only=True)
 
     op: ClassVar[str] = "adamw_update"
 
@@ -249,8 +249,8 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     epsilon: float = 1e-7
     centered: bool = False
-    epsilon_inside: bool = True
-    rate_in_velocity: bool = True
+    epsilon_inside: bool = field(default=True, kw_only=True)
+    rate_in_velocity: bool = field(default=True, kw_only=True)
 
     op: ClassVar[str] = "rmsprop_update"
 
@@ -293,7 +293,7 @@ class Adagrad(Optimizer):
     learning_rate: float | schedules.Schedule = 0.001
     initial_accumulator_value: float = 0.1
     epsilon: float = 1e-7
-    epsilon_inside: bool = True
+    epsilon_inside: bool = field(default=True, kw_only=True)
 
     op: ClassVar[str] = "adagrad_update"
     state: ClassVar[tuple[str, ...]] = ("accumulator",)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from numbanet import validate
 from numbanet.functions import ActivationFunction
-from numbanet.layers.base import REALS, Layer, activation, layer_name, single, width
+from numbanet.layers.base import Layer, activation, layer_name, single, width
 
 
 @dataclass(eq=False)
@@ -51,10 +51,10 @@ class Activation(Layer):
 class LeakyReLU(Layer):
     """y = x where x > 0, else negative_slope x (Maas et al., 2013); the shape stays.
 
-    negative_slope: 0.2 as in Keras (PyTorch: 0.01). ValueError if it is below 0.
+    negative_slope: 0.3 as in Keras, whose activation of that name has 0.2 (PyTorch: 0.01). ValueError if it is below 0.
     """
 
-    negative_slope: float = REALS["leaky_relu"]["negative_slope"]
+    negative_slope: float = 0.3
     name: str | None = None
 
     def __post_init__(self):
@@ -75,7 +75,7 @@ class ELU(Layer):
     alpha: 1 as in Keras and PyTorch. ValueError if it is below 0.
     """
 
-    alpha: float = REALS["elu"]["alpha"]
+    alpha: float = 1.0
     name: str | None = None
 
     def __post_init__(self):

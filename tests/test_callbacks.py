@@ -320,6 +320,28 @@ def test_progress_bar(blobs, capsys):
     assert "epoch 2/4:  50%" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("callback", [nn.EarlyStopping, nn.ReduceLROnPlateau])
+def test_verbose(callback):
+    assert callback(verbose=True).verbose == 1
+    for given in ("1", None, 1.5):
+        with pytest.raises(TypeError, match=f"verbose must be a whole number, not {given!r}"):
+            callback(verbose=given)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: nn.ModelCheckpoint(3), "filepath must be a path, not 3"),
+        (lambda: nn.CSVLogger(None), "filename must be a path, not None"),
+        (lambda: nn.TensorBoard(3.5), "log_dir must be a path, not 3.5"),
+        (lambda: nn.LearningRateScheduler(lambda: 1.0), "schedule must take the epoch and the learning rate, or the"),
+    ],
+)
+def test_wrong_arguments(call, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        call()
+
+
 def test_silent_runs_do_without_a_bar():
     code = """
 import sys

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 
 import numpy as np
 
@@ -53,8 +54,15 @@ def flag(what, value):
 
 
 def verbosity(value):
-    """How much to say, 0, 1 or 2; True means 1."""
-    return whole_number("verbose", int(value) if isinstance(value, bool) else value, 0, 2)
+    """`value` as how much to tell: 0, 1 or 2, or a bool."""
+    return whole_number("verbose", int(value) if isinstance(value, bool | np.bool_) else value, 0, 2)
+
+
+def path(what, value):
+    """`value`, a string or a path, as a str."""
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{what} must be a path, not {value!r}")
+    return os.fsdecode(value)
 
 
 def text(what, value):

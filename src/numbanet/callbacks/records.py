@@ -30,7 +30,7 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold=None,
     ):
         super().__init__(monitor, mode)
-        self.filepath = os.fsdecode(filepath)
+        self.filepath = validate.path("filepath", filepath)
         try:
             list(string.Formatter().parse(self.filepath))
         except ValueError as problem:
@@ -88,7 +88,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename, separator=",", append=False):
-        self.filename = os.fsdecode(filename)
+        self.filename = validate.path("filename", filename)
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ValueError(f"separator must be one character, not {separator!r}")
         self.separator, self.append = separator, validate.flag("append", append)
@@ -128,7 +128,7 @@ class TensorBoard(Callback):
             raise ImportError(
                 f"nn.TensorBoard needs tensorboardX: pip install 'numbanet[tensorboard]' ({problem})"
             ) from None
-        self.log_dir, self._writer, self._writers = os.fsdecode(log_dir), SummaryWriter, {}
+        self.log_dir, self._writer, self._writers = validate.path("log_dir", log_dir), SummaryWriter, {}
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():

@@ -138,12 +138,10 @@ class LearningRateScheduler(Callback):
             raise TypeError(f"schedule must be a function of the epoch and the learning rate, not {schedule!r}")
         self.schedule = schedule
         self.verbose = validate.verbosity(verbose)
-        try:
-            inspect.signature(schedule).bind(0, 0.0)
-        except TypeError:
+        if not _takes(schedule, 0, 0.0):
+            if not _takes(schedule, 0):
+                raise TypeError(f"schedule must take the epoch and the learning rate, or the epoch, not {schedule!r}")
             self.schedule = lambda epoch, rate: schedule(epoch)
-        except ValueError:  # it does not tell
-            pass
 
     def on_train_begin(self, logs=None):
         rate(self.model)
@@ -156,6 +154,17 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["learning_rate"] = rate(self.model)
+
+
+def _takes(function, *arguments):
+    """Can a function be called so? Also if it does not tell."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 class TerminateOnNaN(Callback):

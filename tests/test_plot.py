@@ -110,7 +110,11 @@ def test_boundary_of_a_single_output():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["target 0", "target 2"]
     values = plot.decision_boundary(model, X, [0.0, 0.5, 1.0, 2.0]).axes[0]
     assert values.get_legend() is None
-    assert len(values.collections) == 1
+    (points,) = values.collections
+    points.update_scalarmappable()
+    (raster,) = values.images
+    wanted = raster.to_rgba(np.array([0.0, 0.5, 1.0, 2.0]))  # as the bar of the raster says
+    assert np.allclose(points.get_facecolors(), wanted)
 
 
 def test_training_shows_the_boundary_where_there_is_one(moons):
@@ -191,6 +195,22 @@ def test_gradient_flow():
         assert [text.get_text() for text in axes.texts] == ["frozen"]
 
 
+def test_long_names_are_shortened():
+    """What is drawn keeps its place; a name keeps its two ends."""
+    name = "encoder_" + "of_many_words_" * 5 + "1"
+    model = nn.Sequential([nn.Input(3), nn.Dense(1, name=name), nn.Dense(2, "softmax")], seed=0)
+    model.compile("sgd", "cross_entropy")
+    figure = plot.gradient_flow(model, np.eye(3), [0, 1, 0])
+    check_dress(figure, ["gradients: healthy"])
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["encoder_of_many...f_many_words_1", "dense_1"]
+    assert axes.bbox.width > figure.bbox.width / 2
+    check_dress(plot.weights(model), ["encoder_of_many...words_1.kernel: 3 inputs, 1 unit"])
+    check_dress(plot.weights(model, -1), ["dense_1.kernel: 1 input, 2 units"])
+    own = nn.activation(lambda z: 2 * z, lambda z: 2, name=name)
+    check_dress(plot.activation_functions(own), ["encoder_of_many...f_many_words_1"])
+
+
 def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     history = {"loss": [2.0, 1.0]}
     for kind, begin in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
@@ -229,6 +249,8 @@ def test_nothing_global_is_touched(moons, monkeypatch):
         (lambda m: plot.history([1.0]), TypeError, "history must be what fit returns or its dict, not list"),
         (lambda m: plot.history({}), ValueError, "the history has no epochs"),
         (lambda m: plot.history({"loss": []}), ValueError, "the history has no epochs"),
+        (lambda m: plot.history({"loss": 3.0}), TypeError, r"history\['loss'\] must be a list of numbers, not 3"),
+        (lambda m: plot.history({"loss": ["a"]}), TypeError, r"history\['loss'\] must be a list of numbers"),
         (lambda m: plot.history({"loss": [1.0]}, "a.gif"), ValueError, "unknown kind of picture '.gif'; known: .png"),
         (lambda m: plot.history({"loss": [1.0]}, "/no/such/a.png"), OSError, "no directory /no/such"),
         (lambda m: plot.decision_boundary(3, 0, 0), TypeError, "model must be a numbanet model, not int"),

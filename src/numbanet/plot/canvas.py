@@ -46,6 +46,11 @@ def finish(figure, path):
     return figure
 
 
+def short(name, most=32):
+    """A name as it fits beside a picture: of a long one its beginning and its end."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[2 - most // 2 :]}"
+
+
 def dress(axes, title, x, y):
     """A title, labels and a grid behind the data."""
     axes.set_title(title, fontsize=12)

@@ -49,11 +49,21 @@ def _panels(history):
         raise TypeError(f"history must be what fit returns or its dict, not {type(history).__name__}")
     panels = {}
     for name, values in curves.items():
-        whose = "validation" if name.startswith("val_") else "training"
-        panels.setdefault(name.removeprefix("val_"), {})[whose] = np.asarray(values, np.float64)
+        whose = "validation" if str(name).startswith("val_") else "training"
+        panels.setdefault(str(name).removeprefix("val_"), {})[whose] = _numbers(f"history[{name!r}]", values)
     if not any(len(values) for curves in panels.values() for values in curves.values()):
         raise ValueError("the history has no epochs to draw")
     return panels
+
+
+def _numbers(what, values):
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim != 1:
+        raise TypeError(f"{what} must be a list of numbers, not {repr(values)[:60]}")
+    return array
 
 
 def _of_history(panels):
@@ -104,7 +114,7 @@ def activation_functions(names=None, path=None):
     for axes, (name, values, slopes) in zip(grid.flat, curves, strict=False):
         axes.plot(z, values, color=COLOURS[0], linewidth=2, label="f(z)")
         axes.plot(z, slopes, "--", color=COLOURS[1], linewidth=2, label="slope f'(z)")
-        canvas.dress(axes, name, "z", "f(z), f'(z)" if axes in grid[:, 0] else "")
+        canvas.dress(axes, canvas.short(name), "z", "f(z), f'(z)" if axes in grid[:, 0] else "")
         axes.set_xticks([-4, -2, 0, 2, 4])
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=11)
     return canvas.finish(figure, path)

@@ -37,7 +37,7 @@ def weights(model, layer=None, shape=None, path=None):
     kernel = kernel.reshape(-1, kernel.shape[-1])
     inputs, units = kernel.shape
     kernel = kernel[:, :MOST]
-    some = f"{units} units" if units <= MOST else f"{MOST} of {units} units"
+    some = _counted(units, "unit") if units <= MOST else f"{MOST} of {units} units"
     largest = float(np.abs(kernel).max()) or 1.0
     colours = {"cmap": DIVERGING, "vmin": -largest, "vmax": largest, "interpolation": "nearest"}
     figure = canvas.figure(7.2, 5.6)
@@ -47,14 +47,18 @@ def weights(model, layer=None, shape=None, path=None):
         title, labels = f"{some}, {window[0]} x {window[1]} inputs each", ("place in the row", "first unit of the row")
     else:
         picture = axes.imshow(kernel, aspect="auto", **colours)
-        title, labels = f"{inputs} inputs, {some}", ("unit", "input")
+        title, labels = f"{_counted(inputs, 'input')}, {some}", ("unit", "input")
         canvas.whole_ticks(axes.xaxis)
         canvas.whole_ticks(axes.yaxis)
-    canvas.dress(axes, f"{parameter.name}: {title}", *labels)
+    canvas.dress(axes, f"{canvas.short(parameter.name)}: {title}", *labels)
     axes.grid(False)
     axes.spines[:].set_visible(not window)
     figure.colorbar(picture, ax=axes, label="weight", pad=0.02)
     return canvas.finish(figure, path)
+
+
+def _counted(number, what):
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _layer(model, layer):
@@ -142,7 +146,7 @@ def gradient_flow(report, X=None, y=None, path=None):
             text = row.note or ("0" if row.gradient == 0 else "beyond all numbers")
             axes.annotate(text, (low, k), (4, 0), textcoords="offset points", va="center", fontsize=10)
     axes.set(xscale="log", xlim=(low, high), ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(place, [row.layer for row in rows])
+    axes.set_yticks(place, [canvas.short(row.layer) for row in rows])
     canvas.dress(axes, f"gradients: {report.verdict}", "norm (log scale)", "layer")
     axes.grid(False, axis="y")
     figure.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), loc="outside lower center", ncols=2)

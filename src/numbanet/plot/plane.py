@@ -93,7 +93,8 @@ def _draw_values(figure, axes, sides, outputs, X, y):
     if len(known) != 2:
         scale = {"cmap": "viridis", "vmin": min(values.min(), y.min()), "vmax": max(values.max(), y.max())}
     extent = (*sides[0][[0, -1]], *sides[1][[0, -1]])
-    shades = axes.imshow(values, extent=extent, origin="lower", aspect="auto", alpha=0.6, zorder=0, **scale)
+    alpha = 0.6 if len(known) == 2 else 1  # samples in colours of the scale must have those of the raster
+    shades = axes.imshow(values, extent=extent, origin="lower", aspect="auto", alpha=alpha, zorder=0, **scale)
     figure.colorbar(shades, ax=axes, label="output", pad=0.02)
     if len(known) != 2:
         axes.scatter(*X.T, c=y, edgecolors="#333333", linewidths=0.6, s=_size(len(X)), **scale)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import numbanet as nn
-from numbanet import initializers, layers, losses, metrics, optimizers, schedules
+from numbanet import initializers, layers, losses, metrics, optimizers, schedules, sources
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -55,6 +55,8 @@ def row(name):
 def test_the_table_names_all_there_is():
     assert row("layers") == set(layers.CLASSES)
     assert row("activations") == set(layers.ACTIVATIONS)
+    data = re.search(r"Data is (.*?), or a \.csv", README)[1]
+    assert set(re.findall(r"`(\w+)`", data)) == set(sources.NAMES)
     assert row("losses") == set(losses.LOSSES) | {make.__name__ for make in losses.MAKERS.values()}
     assert row("metrics") == set(metrics.METRICS)
     assert row("initialisers") == set(initializers.INITIALIZERS) | set(initializers.CLASSES)

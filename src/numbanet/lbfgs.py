@@ -60,7 +60,7 @@ def _need_no_statistics(model):
     for layer, known in model.graph.of_layer.items():
         found = [at.name for at in known.values() if at in keeps and layer.trainable]
         if found:
-            raise ValueError(f"LBFGS does not keep statistics such as {found[0]}; take another optimizer")
+            raise ValueError(f"LBFGS does not keep statistics such as {found[0]}; take another optimiser")
 
 
 class _Objective:

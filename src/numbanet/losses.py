@@ -10,7 +10,7 @@ from numbanet.functions import LossFunction
 from numbanet.names import lookup
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loss:
     """A loss by name: the op that computes it and what it asks of the targets.
 
@@ -36,6 +36,9 @@ class Loss:
     def __str__(self):
         reals = ", ".join(f"{key}={value!r}" for key, value in self.reals.items())
         return f"{self.name}({reals})" if reals else self.name
+
+    def __repr__(self):
+        return f"<loss {self}>"
 
 
 def Huber(delta=1.0):

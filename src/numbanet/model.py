@@ -167,6 +167,13 @@ class Model(Parts):
     def compile(self, optimizer="adam", loss=None, metrics=()):
         """Settle how to train: an optimiser or its name, a loss's name or nn.loss(...), a list of metrics' names.
 
+        Losses, means over rows; y an output, t its target, m the mean over a row's outputs, s the sum over them:
+        half_squared_error s (t - y)^2 / 2, mse m (t - y)^2, mae m |t - y|, huber (see nn.Huber), cross_entropy
+        -s t log y (t class numbers, or probabilities), binary_cross_entropy -m (t log y + (1 - t) log(1 - y)),
+        kl_divergence s t log(t / y), hinge m max(1 - t y, 0) (t -1 and 1, or 0 and 1), poisson m (y - t log y).
+        Metrics: mse, mae; accuracy, the share of rows whose largest output is the right one (with binary_cross_entropy
+        or a single output as binary_accuracy, the share of outputs on the target's side of 1/2).
+
         Weights stay; the optimiser starts anew. ValueError for unknown names, listing the known ones.
         """
         if loss is None:

@@ -65,9 +65,10 @@ def test_history(moons):
 
 
 def test_history_of_a_dict_with_gaps_and_scales():
-    figure = plot.history({"loss": [100.0, 1.0, float("nan")], "mse": [1.0, 2.0], "mae": [0.0], "lr": [1.0, 0.5]})
-    check_dress(figure, ["loss", "mse", "mae", "lr"])
-    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear", "linear"]
+    rates = {"learning_rate": [0.1, 0.001]}
+    figure = plot.history({"loss": [100.0, 1.0, float("nan")], "mse": [1.0, 2.0], "mae": [0.0], **rates})
+    check_dress(figure, ["loss", "mse", "mae", "learning_rate"])
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear", "log"]
     assert figure.axes[0].get_ylabel() == "loss (log scale)"
 
 

@@ -19,7 +19,8 @@ from numbanet.training import History
 def history(history, path=None):
     """Loss and metrics by epoch, a panel each, the validation data's dashed. history: what fit returns, or its dict.
 
-    A loss that changes by more than a factor of 50 has a logarithmic scale. ValueError if there is no epoch.
+    A loss or learning rate that changes by more than a factor of 50 has a logarithmic scale. ValueError if there is no
+    epoch.
     """
     canvas.check(path)
     return canvas.finish(_of_history(_panels(history)), path)
@@ -86,7 +87,9 @@ def _draw_history(figure, panels, columns):
             mark = "o" if len(values) <= 25 else None
             axes.plot(1 + np.arange(len(values)), values, style, color=colour, marker=mark, markersize=4, label=whose)
         values = np.concatenate([values[np.isfinite(values)] for values in curves.values()])
-        steep = name == "loss" and len(values) and values.min() > 0 and values.max() / values.min() > 50
+        steep = (
+            name in ("loss", "learning_rate") and len(values) and values.min() > 0 and values.max() / values.min() > 50
+        )
         if steep:
             axes.set_yscale("log")
         canvas.dress(axes, name, "epoch", f"{name} (log scale)" if steep else name)

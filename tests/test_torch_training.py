@@ -30,16 +30,16 @@ CASES = {
         lambda w: torch.optim.RMSprop(w, 0.01, 0.9, 1e-8, momentum=0.8),
     ),
     "rmsprop, centered": (
-        nn.RMSprop(0.01, 0.9, 0.0, 1e-3, True, False),
+        nn.RMSprop(0.01, 0.9, 0.0, 1e-3, True, epsilon_inside=False),
         lambda w: torch.optim.RMSprop(w, 0.01, 0.9, 1e-3, centered=True),
     ),
     "rmsprop, centered, momentum": (
-        nn.RMSprop(0.01, 0.9, 0.8, 1e-3, True, False),
+        nn.RMSprop(0.01, 0.9, 0.8, 1e-3, True, epsilon_inside=False),
         lambda w: torch.optim.RMSprop(w, 0.01, 0.9, 1e-3, momentum=0.8, centered=True),
     ),
-    "adagrad": (nn.Adagrad(0.01, 0.0, 1e-10, False), lambda w: torch.optim.Adagrad(w)),
+    "adagrad": (nn.Adagrad(0.01, 0.0, 1e-10, epsilon_inside=False), lambda w: torch.optim.Adagrad(w)),
     "adagrad, with a start and a decay": (
-        nn.Adagrad(nn.InverseTimeDecay(0.1, 1, 0.3), 0.2, 1e-3, False),
+        nn.Adagrad(nn.InverseTimeDecay(0.1, 1, 0.3), 0.2, 1e-3, epsilon_inside=False),
         lambda w: torch.optim.Adagrad(w, 0.1, 0.3, initial_accumulator_value=0.2, eps=1e-3),
     ),
 }
@@ -47,7 +47,10 @@ CASES = {
 HALVED = nn.StepDecay(0.1, 1, 0.8)
 SCHEDULED = {
     "momentum": (nn.SGD(HALVED, 0.9, rate_in_velocity=False), lambda w: torch.optim.SGD(w, 0.1, 0.9)),
-    "nesterov": (nn.SGD(HALVED, 0.9, True, False), lambda w: torch.optim.SGD(w, 0.1, 0.9, nesterov=True)),
+    "nesterov": (
+        nn.SGD(HALVED, 0.9, True, rate_in_velocity=False),
+        lambda w: torch.optim.SGD(w, 0.1, 0.9, nesterov=True),
+    ),
     "adamw": (
         nn.AdamW(HALVED, 0.1, epsilon=1e-8, epsilon_hat=False),
         lambda w: torch.optim.AdamW(w, 0.1, weight_decay=0.1),

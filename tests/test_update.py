@@ -136,25 +136,28 @@ CASES = [
     (nn.SGD(0.3, rate_in_velocity=False), lambda *a: sgd(*a, 0.3, 0.0, False)),
     (nn.SGD(HALVING, 0.9), lambda w, g, t, state: sgd(w, g, t, state, halved(t), 0.9, False)),
     (nn.SGD(HALVING, 0.9, True), lambda w, g, t, state: sgd(w, g, t, state, halved(t), 0.9, True)),
-    (nn.SGD(HALVING, 0.9, False, False), lambda *a: sgd_of_gradients(*a, halved, 0.9, False)),
-    (nn.SGD(HALVING, 0.9, True, False), lambda *a: sgd_of_gradients(*a, halved, 0.9, True)),
+    (nn.SGD(HALVING, 0.9, False, rate_in_velocity=False), lambda *a: sgd_of_gradients(*a, halved, 0.9, False)),
+    (nn.SGD(HALVING, 0.9, True, rate_in_velocity=False), lambda *a: sgd_of_gradients(*a, halved, 0.9, True)),
     (nn.Adam(0.05), lambda *a: adam_hat(*a, 0.05, 0.9, 0.999, 1e-7)),
     (nn.Adam(0.05, 0.8, 0.95, 1e-3), lambda *a: adam_hat(*a, 0.05, 0.8, 0.95, 1e-3)),
     (nn.Adam(0.05, 0.8, 0.95, 1e-3, epsilon_hat=False), lambda *a: adam(*a, 0.05, 0.8, 0.95, 1e-3)),
     (nn.Adam(HALVING), lambda w, g, t, state: adam_hat(w, g, t, state, halved(t), 0.9, 0.999, 1e-7)),
     (nn.AdamW(0.05), lambda *a: adam_hat(*a, 0.05, 0.9, 0.999, 1e-7, 0.004)),
     (nn.AdamW(0.05, 0.2, 0.8, 0.95, 1e-3), lambda *a: adam_hat(*a, 0.05, 0.8, 0.95, 1e-3, 0.2)),
-    (nn.AdamW(0.05, 0.2, 0.8, 0.95, 1e-3, False), lambda *a: adam(*a, 0.05, 0.8, 0.95, 1e-3, 0.2)),
+    (nn.AdamW(0.05, 0.2, 0.8, 0.95, 1e-3, epsilon_hat=False), lambda *a: adam(*a, 0.05, 0.8, 0.95, 1e-3, 0.2)),
     (nn.RMSprop(0.05), lambda *a: rmsprop(*a, steady(0.05), 0.9, 0.0, 1e-7, 0, False)),
     (nn.RMSprop(0.05, 0.8, 0.7, 1e-3, True), lambda *a: rmsprop(*a, steady(0.05), 0.8, 0.7, 1e-3, 0, True)),
-    (nn.RMSprop(0.05, 0.8, 0.7, 1e-3, True, False), lambda *a: rmsprop(*a, steady(0.05), 0.8, 0.7, 0, 1e-3, True)),
+    (
+        nn.RMSprop(0.05, 0.8, 0.7, 1e-3, True, epsilon_inside=False),
+        lambda *a: rmsprop(*a, steady(0.05), 0.8, 0.7, 0, 1e-3, True),
+    ),
     (nn.RMSprop(HALVING, 0.8, 0.7, 1e-3), lambda *a: rmsprop(*a, halved, 0.8, 0.7, 1e-3, 0, False)),
     (
         nn.RMSprop(HALVING, 0.8, 0.7, 1e-3, rate_in_velocity=False),
         lambda *a: rmsprop(*a, halved, 0.8, 0.7, 1e-3, 0, False, False),
     ),
     (nn.Adagrad(0.5), lambda *a: adagrad(*a, 0.5, 0.1, 1e-7, 0)),
-    (nn.Adagrad(0.5, 0.0, 1e-3, False), lambda *a: adagrad(*a, 0.5, 0, 0, 1e-3)),
+    (nn.Adagrad(0.5, 0.0, 1e-3, epsilon_inside=False), lambda *a: adagrad(*a, 0.5, 0, 0, 1e-3)),
 ]
 IDS = [f"{k} {optimizer!r}"[:50] for k, (optimizer, _) in enumerate(CASES)]
 
@@ -184,7 +187,7 @@ def test_padding_stays_zero():
             nn.Adam(epsilon=0),
             nn.RMSprop(epsilon=0, centered=True),
             nn.Adagrad(0.1, 0, 0),
-            nn.Adagrad(0.1, 0, 0, False),
+            nn.Adagrad(0.1, 0, 0, epsilon_inside=False),
         ),
     ):
         model = nn.Sequential([nn.Input(5), nn.Dense(17, "tanh"), nn.Dense(3, "softmax")], seed=0)

@@ -117,6 +117,12 @@ class Bench:
         rows[:, : value.shape[1]] = value
         put(rows)
 
+    def pad(self, key, value):
+        """Set an operand's padding."""
+        rows, put = self._matrix(key)
+        rows[:, self.operands[key].shape[1] :] = value
+        put(rows)
+
     def read(self, key):
         """An operand's values now, as float64."""
         if key in self.outside:

@@ -52,6 +52,13 @@ def test_agrees_with_the_reference(name, shape, dtype, device):
     checks.check_forward(name, operands(name, shape), {"width": shape[1], "source": source(name)}, dtype)
 
 
+@pytest.mark.parametrize("name", ["function_backward", "function_loss"])
+def test_gradients_have_no_padding_of_steps_before(name):
+    bench = checks.Bench(name, operands(name, (5, 3)), {"width": 3, "source": source(name)})
+    bench.pad("dy" if name == "function_loss" else "dx", np.nan)
+    bench.run()  # which looks at the padding
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["function_backward", "function_loss"])
 def test_slopes_from_differences_agree_with_the_reference(name, dtype, device):

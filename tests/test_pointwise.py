@@ -87,6 +87,26 @@ def test_sums(shape, dtype, device):
     checks.check_forward("add_forward", given, {"width": shape[1]}, dtype)
 
 
+@pytest.mark.parametrize("width", [3, 17])
+def test_sums_leave_padding_as_it_is(width, monkeypatch):
+    """Added up in every step, that of a chain of sums would reach infinity within some thousand steps."""
+    monkeypatch.setattr(checks, "ANY_PADDING", set())  # that of y is zero before, and so it must be after
+    for dtype in ("float32", "float64"):
+        given = {"x": np.ones((5, width)), "y": np.ones((5, width))}
+        bench = checks.Bench("add_forward", given, {"width": width}, dtype)
+        bench.pad("x", np.inf)
+        assert np.all(bench.run()["y"] == 2)
+
+
+@pytest.mark.parametrize("width", [3, 8, 33])
+def test_copied_gradients_have_no_padding_of_steps_before(width):
+    for dtype in ("float32", "float64"):
+        given = {"dy": np.ones((5, width + 4)), "dx": np.zeros((5, width))}
+        bench = checks.Bench("copy_backward", given, {"width": width, "at": 4}, dtype)
+        bench.pad("dx", np.nan)
+        assert np.all(bench.run()["dx"] == 1)  # which also looks at the padding
+
+
 @pytest.mark.parametrize("shape", SHAPES[:4])
 def test_gradients_of_copies_and_sums(shape):
     rng = np.random.default_rng(3)

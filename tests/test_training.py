@@ -209,3 +209,26 @@ def test_zero_epochs_and_one_sample(blobs):
     history = model.fit(X[:1], y[:1], verbose=0, validation_split=0.9)  # too few to hold any out
     assert list(history.history) == ["loss"]
     assert model.updates == 1
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softmax"])
+def test_nothing_stays_of_steps_that_were_not_finite(activation):
+    """Weights put back after a learning rate that was too high train as those of a new model, their padding too."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((64, 4)), rng.integers(0, 3, 64)
+    models = []
+    for _ in range(2):
+        x = nn.Input(4)
+        h = nn.Dense(6, activation, kernel_regularizer="l2")(nn.Dense(5, "relu")(x))
+        h = nn.Concatenate()([nn.Dense(6, activation, kernel_regularizer="l2")(h), x])
+        models.append(nn.Model(x, nn.Dense(3, "softmax")(h), seed=0))
+        models[-1].compile(nn.SGD(0.1), "cross_entropy")
+    start = models[0].get_weights()
+    models[0].learning_rate = 1e30
+    models[0].fit(X, y, epochs=4, verbose=0)
+    assert not np.isfinite(models[0].get_weights()[0]).all()
+    models[0].set_weights(start)
+    models[0].learning_rate = 0.1
+    again, fresh = (model.fit(X, y, epochs=3, verbose=0, shuffle=False) for model in models)
+    assert again.history == fresh.history
+    assert np.array_equal(models[0]._theta, models[1]._theta)

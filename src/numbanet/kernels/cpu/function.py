@@ -3,7 +3,7 @@
     function        y = f(x)                        dx = f'(x) dy
     function_loss   L[r] = sum_j f(y, t) / O        dy = f'(y, t) / (O B), with the derivative by y
 
-One number after the other, for who knows what a function does. Padding is left as it is.
+One number after the other, for who knows what a function does. Padding of y is left as it is, that of gradients is 0.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from numbanet.kernels import ROWS, SCORE
 from numbanet.kernels.cpu.memory import matrix, outside_float64
+from numbanet.kernels.cpu.pointwise import clear_padding
 from numbanet.kernels.jit import JIT, PerFunction
 
 if JIT:
@@ -55,6 +56,7 @@ def _backward(value, slope):
         for r in range(first, last):
             for j in range(width):
                 dx[r, j] = cast(dx, slope(x[r, j]) * dy[r, j])
+            clear_padding(dx, r, width)
 
     return backward
 
@@ -70,6 +72,7 @@ def _loss(value, slope):
             for j in range(width):
                 total += cast(y, value(y[r, j], target[r, j]))
                 dy[r, j] = cast(dy, scale * slope(y[r, j], target[r, j]))
+            clear_padding(dy, r, width)
             scores[step[SCORE] + r, 0] += total / width
 
     return loss

@@ -4,14 +4,16 @@
     softmax       y[j] = exp(x[j]) / sum_k exp(x[k])     dx[j] = y[j] (dy[j] - sum_k dy[k] y[k])
     log_softmax   y[j] = x[j] - log sum_k exp(x[k])      dx[j] = dy[j] - exp(y[j]) sum_k dy[k]
 
-x and y may be the same buffer, and so may dx and dy. All but the copies work on whole vectors, padding included.
+x and y may be the same buffer, and so may dx and dy. All but copies and sums work on whole vectors, padding included.
+Sums leave padding of y as it is: added to in every step it would grow without end. Copies of gradients set it to zero:
+else it would stay NaN after a step that was not finite.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from numbanet.kernels import scalar
+from numbanet.kernels import PANEL, scalar
 from numbanet.kernels.cpu.memory import matrix, real
 from numbanet.kernels.cpu.simd import first_lanes, lanes, load, max_of, splat, store, sum_of
 from numbanet.kernels.jit import kernel, piece
@@ -145,6 +147,13 @@ def log_softmax_backward(op, theta, work, step, first, last):
             store(dx, r, j, first_lanes(slope, width - j, ZERO))
 
 
+@piece
+def clear_padding(dx, r, width):
+    """dx[r, width : whole panels] = 0"""
+    for j in range(width, -(-width // PANEL) * PANEL):
+        dx[r, j] = ZERO
+
+
 @kernel
 def copy_forward(op, theta, work, step, first, last):
     """y[r, at + j] = x[r, j]"""
@@ -160,7 +169,7 @@ def copy_forward(op, theta, work, step, first, last):
 
 @kernel
 def copy_backward(op, theta, work, step, first, last):
-    """dx[r, j] = dy[r, at + j]"""
+    """dx[r, j] = dy[r, at + j]; padding 0"""
     width, at = op[1], op[2]
     dy, dx = matrix(work, op, 0), matrix(work, op, 1)
     whole = width // lanes(dx) * lanes(dx)
@@ -169,6 +178,7 @@ def copy_backward(op, theta, work, step, first, last):
             store(dx, r, j, load(dy, r, at + j))
         for j in range(whole, width):
             dx[r, j] = dy[r, at + j]
+        clear_padding(dx, r, width)
 
 
 @kernel
@@ -178,4 +188,4 @@ def add_forward(op, theta, work, step, first, last):
     x, y = matrix(work, op, 0), matrix(work, op, 1)
     for r in range(first, last):
         for j in range(0, width, lanes(x)):
-            store(y, r, j, load(y, r, j) + load(x, r, j))
+            store(y, r, j, load(y, r, j) + first_lanes(load(x, r, j), width - j, ZERO))

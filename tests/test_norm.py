@@ -125,6 +125,20 @@ def test_what_does_not_vary_becomes_zero(dtype, device):
     assert np.abs(checks.Bench("layer_norm_forward", operands, given, dtype).run()["y"]).max() <= 1e-6
 
 
+@pytest.mark.parametrize("value", [2.6444114e8, 1.2161188e13, 3.7797164e18])
+def test_large_numbers_that_do_not_vary_become_zero(value, device):
+    """Rounding would leave a variance below zero, whose root is NaN."""
+    x, given = np.full((999, 3), value, np.float32), {"positions": 1, "epsilon": 1e-3}
+    operands = {"x": x, "y": x, "spread": x[:1], "moving_mean": 0 * x[:1], "moving_variance": 0 * x[:1]}
+    bench = checks.Bench("batch_norm_forward", operands, given | {"width": 3, "momentum": 0.5}, "float32")
+    found = bench.run()
+    assert np.all(found["y"] == 0)
+    assert np.all(found["moving_variance"] >= 0)
+    operands = {"x": x.T, "y": x.T, "spread": x[:3, :1]}
+    found = checks.Bench("layer_norm_forward", operands, given | {"width": 999}, "float32").run()
+    assert np.all(found["y"] == 0)
+
+
 # -- the layers
 
 

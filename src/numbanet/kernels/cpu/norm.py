@@ -15,7 +15,8 @@ scale_backward_gamma       dgamma[c] = sum x dy                  over r and p
 scale_backward_beta        dbeta[c] = sum dy
 
 Means are taken first and squares of what is left of them then: the difference of two large sums would lose its digits.
-What rounding has left of the mean is taken off too (Chan, Golub & LeVeque, 1983).
+What rounding has left of the mean is taken off too (Chan, Golub & LeVeque, 1983); where all is equal and large, what is
+left then may be below 0.
 
 Where there is one position, vectors are whole, and reach into the padding of a row. Else the last vector of a position
 reaches into the next, which may belong to another worker: it is read and written element by element.
@@ -27,7 +28,7 @@ from numbanet.kernels import PANEL, ROWS
 from numbanet.kernels.cpu.memory import matrix, notes, real, scratch
 from numbanet.kernels.cpu.simd import first_lanes, lanes, load, splat, store, sum_of
 from numbanet.kernels.jit import kernel, piece
-from numbanet.kernels.scalar import ONE, ZERO, sqrt
+from numbanet.kernels.scalar import ONE, ZERO, relu, sqrt
 
 
 @piece
@@ -91,7 +92,7 @@ def batch_norm_forward(op, theta, work, step, first, last):
         mean = _column_sums(x, c, count, sizes, splat(x, ZERO))[0] * share
         left, squares = _column_sums(x, c, count, sizes, mean)
         left *= share
-        variance = squares * share - left * left
+        variance = relu(squares * share - left * left)
         mean += left
         scale = first_lanes(ONE / sqrt(variance + epsilon), count, ZERO)
         store(spread, 0, c, scale)
@@ -172,7 +173,7 @@ def layer_norm_forward(op, theta, work, step, first, last):
                 squares += left * left
             rest = sum_of(total) / width
             mean += splat(x, rest)
-            spread[r, p] = ONE / sqrt(sum_of(squares) / width - rest * rest + epsilon)
+            spread[r, p] = ONE / sqrt(relu(sum_of(squares) / width - rest * rest) + epsilon)
             scale = splat(x, spread[r, p])
             for j in range(begin, end, lanes(x)):
                 _put(y, r, j, end - j, positions, (_part(x, r, j, end - j) - mean) * scale)

@@ -15,7 +15,8 @@ scale_backward_gamma       dgamma[c] = sum x dy                  over r and p
 scale_backward_beta        dbeta[c] = sum dy
 
 Means are taken first and squares of what is left of them then: the difference of two large sums would lose its digits.
-What rounding has left of the mean is taken off too (Chan, Golub & LeVeque, 1983).
+What rounding has left of the mean is taken off too (Chan, Golub & LeVeque, 1983); where all is equal and large, what is
+left then may be below 0.
 
 Where rows are mixed a column is one thread's, or several threads' that take every so-manieth row and position of it; in
 layer_norm a group of threads takes a position; else every element has a thread.
@@ -28,7 +29,7 @@ from numbanet.kernels.cuda.block import GROUPS, LANES, group, group_sum, lane, m
 from numbanet.kernels.cuda.launch import THREADS
 from numbanet.kernels.cuda.memory import FIRST, cast, matrix, quotient, real, remainder, scratch
 from numbanet.kernels.cuda.target import kernel, piece
-from numbanet.kernels.scalar import ONE, ZERO, sqrt
+from numbanet.kernels.scalar import ONE, ZERO, relu, sqrt
 
 
 @piece
@@ -81,7 +82,7 @@ def batch_norm_forward(op, theta, work, step, first, last):
             squares += left * left
             k += parts
         rest = _all_parts(total, pieces, parts, mine, slots) * share
-        variance = _all_parts(squares, pieces, parts, mine, slots) * share - rest * rest
+        variance = relu(_all_parts(squares, pieces, parts, mine, slots) * share - rest * rest)
         mean += rest
         scale, k = ONE / sqrt(variance + epsilon), part
         while k < end:
@@ -165,7 +166,7 @@ def layer_norm_forward(op, theta, work, step, first, last):
             total += left
             squares += left * left
         rest = group_sum(total, slots) * share
-        scale = ONE / sqrt(group_sum(squares, slots) * share - rest * rest + epsilon)
+        scale = ONE / sqrt(relu(group_sum(squares, slots) * share - rest * rest) + epsilon)
         mean += rest
         for j in range(lane(), width, LANES):
             y[out + j] = (x[row + j] - mean) * scale

@@ -1,8 +1,8 @@
 """Compiles every kernel for the GPU to PTX for sm_90, without a GPU; run as a script, apart from the simulator.
 
 Prints one JSON object: for each dtype and op (of a family, all members) the PTX's target and, where ptxas is found,
-what it needs: registers, bytes of stack and spills, bytes of shared memory. "all" are all ops in one loop, as a program
-would have them; "pointwise" and "loss" those of a module, too small to be worth a compilation each.
+what it needs: registers, bytes of stack and spills, bytes of shared memory. Products are compiled by themselves, other
+ops with their module, which is no more than a program may have. "all" are all ops in one loop, not assembled.
 """
 
 import functools
@@ -64,7 +64,7 @@ def group(op):
     """The name under which an op is compiled: that of its module, or its own."""
     from numbanet.kernels import cuda
 
-    for module in (cuda.pointwise, cuda.loss):
+    for module in (cuda.batch, cuda.pointwise, cuda.norm, cuda.noise, cuda.loss, cuda.update):
         if cuda.KERNELS[op] in vars(module).values():
             return module.__name__.rsplit(".", 1)[1]
     return op
@@ -105,7 +105,7 @@ def main():
             ptx = compile_ptx(engine.walker(dtype, those), engine.SIGNATURE)
             found = {"target": re.search(r"\.target (\w+)", ptx)[1]}
             found["aligned"] = [int(bytes) for bytes in re.findall(r"\.shared \.align (\d+)", ptx)]
-            everything[f"{name} {dtype}"] = found | needs(ptx)
+            everything[f"{name} {dtype}"] = found | (needs(ptx) if name != "all" else {})
     everything["philox"] = {"target": re.search(r"\.target (\w+)", compile_ptx(draw, "void(int64, int64)"))[1]}
     print(json.dumps(everything))
 

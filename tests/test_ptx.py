@@ -45,5 +45,4 @@ def test_kernels_fit_a_multiprocessor(compiled):
     for name, kernel in measured.items():
         assert 0 < kernel["registers"] <= REGISTERS // THREADS, f"{name}: {kernel}"
         assert kernel["shared"] == 0, f"{name}: {kernel}"
-        # The loop of all ops at once, which no program has, may keep some of its own numbers elsewhere.
-        assert kernel["spilled"] <= (512 if name.startswith("all ") else 0), f"{name}: {kernel}"
+        assert kernel["spilled"] == 0, f"{name}: {kernel}"

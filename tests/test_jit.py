@@ -93,6 +93,7 @@ def test_no_writable_directory_costs_one_warning(cache, tmp_path):
     assert "NUMBA_CACHE_DIR" in shown.stderr
 
 
+@pytest.mark.slow
 @needs_jit
 def test_warmup_compiles_everything_once(tmp_path):
     code = "import numbanet as nn; print(nn.warmup()); print(nn.warmup())"

@@ -85,6 +85,7 @@ def test_all_lengths_agree(caches):
                 assert np.allclose(one, other, rtol=0, atol=tolerance), (dtype, bits)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_a_cache_serves_one_length_only(caches):
     """What was compiled for vectors of one length is not loaded for another."""

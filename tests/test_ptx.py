@@ -26,6 +26,7 @@ def compiled():
     return json.loads(ran.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_every_kernel_compiles_to_ptx(compiled):
     names = {f"{name} float32" for name in {*map(ptx.group, OPS), "all"}} | {"all float64", "philox"}
@@ -36,6 +37,7 @@ def test_every_kernel_compiles_to_ptx(compiled):
     assert min(shared) >= 16
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_kernels_fit_a_multiprocessor(compiled):
     """Numbers stay in registers, of which a block has enough; shared memory is asked for at the launch."""
